@@ -1,0 +1,1 @@
+"""Exeunt: a monitor-and-dispatch system for managed service providers."""

@@ -1,0 +1,49 @@
+"""Which functions there are: a name and where its class stands, imported on first use. Third parties add theirs by
+the entry point group `exeunt.functions`; a name that is taken is refused.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from agent.errors import NotFound, SettingsError
+from agent.functions.base import Function
+
+BUILT_IN: dict[str, str] = {
+    "remove_application": "agent.functions.applications:RemoveApplication",
+}
+
+
+@cache
+def _places() -> dict[str, str]:
+    places = dict(BUILT_IN)
+    for point in entry_points(group="exeunt.functions"):
+        if point.name in places:
+            raise SettingsError(
+                f"the function {point.name!r} of {point.value} is already defined by {places[point.name]}"
+            )
+        places[point.name] = point.value
+    return places
+
+
+def names() -> list[str]:
+    """Names of all functions, sorted."""
+    return sorted(_places())
+
+
+@cache
+def get(name: str) -> Function[Any]:
+    """The function of that name. Raises NotFound with the names that come nearest."""
+    place = _places().get(name)
+    if place is None:
+        import difflib
+
+        near = difflib.get_close_matches(name, names(), n=3)
+        raise NotFound(f"there is no function {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    module, _, attribute = place.partition(":")
+    function = getattr(import_module(module), attribute)()
+    assert isinstance(function, Function), place
+    return function

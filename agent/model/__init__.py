@@ -1,0 +1,1 @@
+"""Tables of the inventory and of the records (SQLModel), one file per group of nouns."""

@@ -1,0 +1,59 @@
+"""Server-wide settings, credentials, the audit trail."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel
+
+from agent.model.base import moment
+
+
+class SystemProperty(SQLModel, table=True):
+    """A server-wide setting such as `_sysOffboardingAlertType`."""
+
+    __tablename__ = "system_property"
+    name: str = Field(primary_key=True)
+    value: str
+    is_secret: bool = False
+    changed_at: datetime = moment("changed_at", now=True)
+    changed_by: str = "system"
+
+
+class Credential(SQLModel, table=True):
+    """How to reach a machine or a service. Settings in clear, the secret encrypted. Scope: server, client or location."""
+
+    __tablename__ = "credential"
+    id: int | None = Field(None, primary_key=True)
+    #: ssh, winrm, psrp, screenconnect, secret, ...
+    kind: str = Field(index=True)
+    name: str = Field(unique=True)
+    client_id: int | None = Field(None, index=True)
+    location_id: int | None = None
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    #: Fernet token of a JSON object {name: secret}; null for a shell that still waits for its secret.
+    secret: str | None = None
+    created_at: datetime = moment("created_at", now=True)
+    changed_at: datetime = moment("changed_at", now=True)
+
+
+class AuditEntry(SQLModel, table=True):
+    """Who did what, when, old and new value. Each entry holds the digest of the one before it."""
+
+    __tablename__ = "audit_entry"
+    #: Position in the chain, from 1, without gaps.
+    sequence: int = Field(primary_key=True)
+    at: datetime = moment("at", required=True)
+    actor: str
+    #: such as edf.change, plan.approve, run.start
+    action: str = Field(index=True)
+    object_kind: str
+    object_id: str
+    client_id: int | None = Field(None, index=True)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    #: Row of `extrafieldchange` that this entry seals.
+    change_id: int | None = Field(None, unique=True)
+    previous_digest: str
+    digest: str

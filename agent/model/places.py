@@ -1,0 +1,127 @@
+"""The inventory tree: Client > Location > Computer, Contact.
+
+The tables are created by `edf_schema.sql`, which people may query and change by hand; these classes describe the same
+tables, and a test holds the two together. Column names are ConnectWise Automate's in lower case, so that unquoted SQL
+such as `computers.LastContact` means the same on SQLite and on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel
+
+from agent.model.base import column, moment
+
+
+class Client(SQLModel, table=True):
+    """A company that is looked after."""
+
+    __tablename__ = "clients"
+    client_id: int | None = column("clientid", default=None, primary_key=True)
+    external_id: str = column("externalid", unique=True)
+    name: str
+    slug: str = Field(unique=True)
+
+
+class Location(SQLModel, table=True):
+    """A site of a client."""
+
+    __tablename__ = "locations"
+    location_id: int | None = column("locationid", default=None, primary_key=True)
+    client_id: int = column("clientid", foreign_key="clients.clientid")
+    external_id: str = column("externalid", unique=True)
+    name: str
+
+
+class Computer(SQLModel, table=True):
+    """A machine at one location. `retired_at` is set when its agent was removed; a retired computer is kept."""
+
+    __tablename__ = "computers"
+    computer_id: int | None = column("computerid", default=None, primary_key=True)
+    client_id: int = column("clientid", foreign_key="clients.clientid")
+    location_id: int = column("locationid", foreign_key="locations.locationid")
+    external_id: str = column("externalid", unique=True)
+    name: str
+    os: str = ""
+    #: windows, linux or macos; decides which body of a script runs.
+    platform: str = "windows"
+    domain: str = ""
+    user_name: str = column("username", default="")
+    is_server: bool = column("isserver", default=False)
+    is_probe: bool = column("isprobe", default=False)
+    last_contact: datetime | None = moment("lastcontact")
+    date_added: datetime | None = moment("dateadded")
+    booted_at: datetime | None = moment("bootedat")
+    retired_at: datetime | None = moment("retiredat")
+    #: local, ssh, winrm or psrp
+    transport: str = ""
+    address: str = ""
+    port: int | None = None
+    credential_id: int | None = column("credentialid", default=None)
+    transport_options: dict[str, Any] = column("transportoptions", default_factory=dict, sa_type=JSON)
+
+
+class AgentComputerData(SQLModel, table=True):
+    """When a computer may be alerted on: no alerts at all, or only between two hours of the day (UTC, `HH:MM`)."""
+
+    __tablename__ = "agentcomputerdata"
+    computer_id: int = column("computerid", primary_key=True, foreign_key="computers.computerid")
+    no_alerts: bool = column("noalerts", default=False)
+    up_time_start: str | None = column("uptimestart", default=None)
+    up_time_end: str | None = column("uptimeend", default=None)
+
+
+class MaintenanceMode(SQLModel, table=True):
+    """A time in which nothing is dispatched to a computer. The spelling of the duration is the original's."""
+
+    __tablename__ = "maintenancemode"
+    maintenance_id: int | None = column("maintenanceid", default=None, primary_key=True)
+    computer_id: int = column("computerid", foreign_key="computers.computerid")
+    time_start: datetime = moment("timestart", required=True)
+    #: minutes
+    duration: int = column("durration")
+    user_id: str = column("userid", default="")
+
+
+class Software(SQLModel, table=True):
+    """An application that was seen on a computer, with the uninstall string that was stored for it."""
+
+    __tablename__ = "software"
+    software_id: int | None = column("softwareid", default=None, primary_key=True)
+    computer_id: int = column("computerid", foreign_key="computers.computerid")
+    name: str
+    version: str = ""
+    publisher: str = ""
+    uninstall_string: str = column("uninstallstring", default="")
+    seen_at: datetime | None = moment("seenat")
+
+
+class Contact(SQLModel, table=True):
+    """A person at a client."""
+
+    __tablename__ = "contacts"
+    contact_id: int | None = column("contactid", default=None, primary_key=True)
+    client_id: int = column("clientid", foreign_key="clients.clientid")
+    location_id: int | None = column("locationid", default=None, foreign_key="locations.locationid")
+    external_id: str = column("externalid", unique=True)
+    name: str
+    email: str = ""
+
+
+class ComputerGroup(SQLModel, table=True):
+    """A named set of computers that monitors can be limited to (CWA: mastergroups)."""
+
+    __tablename__ = "mastergroups"
+    group_id: int | None = column("groupid", default=None, primary_key=True)
+    full_name: str = column("fullname", unique=True)
+
+
+class ComputerGroupMember(SQLModel, table=True):
+    """A computer in a group (CWA: subgroups and their computers)."""
+
+    __tablename__ = "mastergroupcomputers"
+    group_id: int = column("groupid", primary_key=True, foreign_key="mastergroups.groupid")
+    computer_id: int = column("computerid", primary_key=True, foreign_key="computers.computerid")

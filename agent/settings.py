@@ -1,0 +1,95 @@
+"""Settings: one list, from which the environment, the workspace's file and the manual are served.
+
+Order of precedence: environment (`EXEUNT_...`), then `<workspace>/exeunt.env`, then the default.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent.errors import SettingsError
+
+WORKSPACE_VARIABLE = "EXEUNT_WORKSPACE"
+DEFAULT_WORKSPACE = "exeunt-workspace"
+
+
+class Settings(BaseSettings):
+    """Everything about one installation that is not in its database. Immutable once loaded."""
+
+    model_config = SettingsConfigDict(env_prefix="EXEUNT_", extra="ignore", frozen=True)
+
+    workspace: Path = Field(description="Folder of the database, the key, own content, output and reports")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; empty means SQLite in the workspace")
+    sqlite_synchronous: str = Field("FULL", pattern="^(FULL|NORMAL)$", description="SQLite's fsync policy")
+    secrets_key: str | None = Field(
+        None, repr=False, description="Master key; empty means the file secrets.key or the keyring"
+    )
+    secrets_key_source: str = Field(
+        "file", pattern="^(file|environment|keyring)$", description="Where the master key is"
+    )
+    online_seconds: int = Field(
+        300, ge=1, description="A computer is online while its last contact is younger, in seconds"
+    )
+    concurrency_total: int = Field(8, ge=1, le=500, description="Runs at once in one worker")
+    concurrency_per_client: int = Field(4, ge=1, le=500, description="Runs at once for one client")
+    queue_poll_seconds: float = Field(
+        0.1, gt=0, le=60, description="How often a worker asks for queued runs, in seconds"
+    )
+    monitor_seconds: float = Field(10.0, gt=0, description="Time limit of a monitor's query, in seconds")
+    monitor_rows: int = Field(10_000, ge=1, description="Row limit of a monitor's query")
+    output_bytes: int = Field(
+        65_536, ge=1024, description="Bytes of each output stream kept in the database; the rest in a file"
+    )
+    output_file_bytes: int = Field(
+        1_073_741_824, ge=1024, description="Largest output file, in bytes; what comes after is counted and dropped"
+    )
+    offline_expiry_days: int | None = Field(
+        None, ge=1, description="A flagged computer that stays offline longer is reported as expired, in days"
+    )
+    require_approval: bool = Field(False, description="Hold every monitor's run until somebody approves it")
+    smtp_host: str | None = Field(None, description="Mail server; empty means that mail is kept as failed")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Port of the mail server")
+    smtp_security: str = Field(
+        "starttls", pattern="^(starttls|tls|none)$", description="How the mail connection is protected"
+    )
+    smtp_user: str | None = Field(None, description="Account on the mail server")
+    smtp_password: str | None = Field(None, repr=False, description="Password of that account")
+    smtp_from: str = Field("exeunt@localhost", description="Sender of mail")
+    smtp_ca_file: Path | None = Field(None, description="Certificate authority of the mail server")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
+    )
+
+    @cached_property
+    def inventory_url(self) -> str:
+        """SQLAlchemy URL of the inventory and the records."""
+        return self.database_url or f"sqlite:///{self.workspace / 'inventory.db'}"
+
+    @cached_property
+    def engine_url(self) -> str:
+        """SQLAlchemy URL of the engine's own store: a second SQLite file, or the schema `dbos` of the same PostgreSQL."""
+        return self.database_url or f"sqlite:///{self.workspace / 'engine.db'}"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the inventory is an embedded SQLite file."""
+        return self.inventory_url.startswith("sqlite")
+
+
+def load_settings(workspace: Path | str | None = None) -> Settings:
+    """Settings of the given workspace, else of `$EXEUNT_WORKSPACE`, else of `exeunt-workspace` here.
+
+    Raises SettingsError with the name of the setting that is wrong.
+    """
+    folder = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or DEFAULT_WORKSPACE).absolute()
+    try:
+        return Settings(_env_file=folder / "exeunt.env", workspace=folder)
+    except ValidationError as error:
+        # The input is left out on purpose: it may be a password.
+        details = "; ".join(f"EXEUNT_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"settings of {folder}: {details}") from None
