@@ -1,0 +1,82 @@
+"""Fixtures that all tests share: an initialised workspace, and two clients in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.installation import Installation
+from agent.model.base import utcnow
+from agent.model.places import Client, Computer, Location
+from agent.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("EXEUNT_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a workspace that exists and is empty."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    return Settings(workspace=workspace, sqlite_synchronous="NORMAL")
+
+
+@pytest.fixture
+def installation(settings: Settings) -> Iterator[Installation]:
+    """An installation on SQLite with its tables created."""
+    installation = Installation(settings)
+    installation.database.initialise()
+    yield installation
+    installation.database.close()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Ids of two clients with one location and two online computers each."""
+
+    contoso: int
+    contoso_site: int
+    contoso_computers: tuple[int, int]
+    fabrikam: int
+    fabrikam_site: int
+    fabrikam_computers: tuple[int, int]
+
+
+@pytest.fixture
+def two_clients(installation: Installation) -> Places:
+    """Contoso and Fabrikam, so that each test can ask what the other client got."""
+    made: dict[str, tuple[int, int, tuple[int, int]]] = {}
+    with installation.database.session() as session:
+        for slug in ("contoso", "fabrikam"):
+            client = Client(external_id=slug, name=slug.capitalize(), slug=slug)
+            session.add(client)
+            session.flush()
+            assert client.client_id is not None
+            location = Location(client_id=client.client_id, external_id=f"{slug}-hq", name="Headquarters")
+            session.add(location)
+            session.flush()
+            assert location.location_id is not None
+            computers = [
+                Computer(
+                    client_id=client.client_id, location_id=location.location_id, external_id=f"{slug}-pc{n}",
+                    name=f"{slug.upper()}-PC{n}", os="Debian GNU/Linux 12", platform="linux", transport="local",
+                    last_contact=utcnow(), date_added=utcnow(),
+                )
+                for n in (1, 2)
+            ]  # fmt: skip
+            session.add_all(computers)
+            session.flush()
+            ids = tuple(c.computer_id for c in computers)
+            made[slug] = (client.client_id, location.location_id, (ids[0] or 0, ids[1] or 0))
+    return Places(*made["contoso"], *made["fabrikam"])

@@ -1,0 +1,30 @@
+"""Peers that tests talk to: how to ask for one, and how to find a free port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+
+import pytest
+
+
+def require(program: str, package: str, *, path: str | None = None) -> str:
+    """The full path of a program that a peer needs.
+
+    Absent, the test is skipped with the name of the Debian package that brings it; in CI (`CI=true`) it fails.
+    """
+    found = shutil.which(program, path=path)
+    if found:
+        return found
+    reason = f"{program} is missing: install the package {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
