@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 Platform = Literal["windows", "linux", "macos"]
 TargetKind = Literal["computer", "location", "client", "contact"]
 
+_DURATION = re.compile(r"\d+(\.\d{1,6})?|(\d+(\.\d{1,6})?\s*(second|minute|hour|day|week)s?(\s+|$))+", re.ASCII | re.I)
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+?)?s?(?:\s+|$)", re.ASCII | re.I)
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
 
@@ -24,19 +27,34 @@ def parse_duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     text = str(value).strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return timedelta(seconds=float(text))
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+?)s?(?:\s+|$)", text.lower())
-    if (
-        not parts
-        or not re.fullmatch(r"(\d+(?:\.\d+)?\s*[a-z]+\s*)+", text.lower())
-        or any(u not in _UNITS for _, u in parts)
-    ):
-        raise ValueError(f"{text!r} is not a length of time: write for example `30 seconds`, `5 minutes`, `1 day`")
-    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in parts))
+    wrong = ValueError(f"{text[:60]!r} is not a length of time: write for example `30 seconds`, `5 minutes`, `1 day`")
+    if len(text) > 60 or not _DURATION.fullmatch(text):
+        raise wrong
+    parts = [(number, unit or "second") for number, unit in _PART.findall(text)]
+    try:
+        # In integers of microseconds: a sum of floats would lose some.
+        return timedelta(microseconds=sum(int(Decimal(n) * 1_000_000) * _UNITS[u.lower()] for n, u in parts))
+    except OverflowError:
+        raise wrong from None
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+def _seconds(value: timedelta) -> str:
+    """A form that `parse_duration` reads back without loss."""
+    whole, micro = value // timedelta(seconds=1), value.microseconds
+    return f"{whole}.{micro:06d}" if micro else str(whole)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(_seconds, when_used="json")]
+
+
+def _one_line(value: str) -> str:
+    if value != value.strip() or not value.isprintable():
+        raise ValueError(f"a name is one line of printable characters without spaces around it: {value!r}")
+    return value
+
+
+#: A name that people read in lists, subjects and logs: a line break in it could forge a line there.
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 
 
 class Definition(BaseModel):
@@ -137,7 +155,7 @@ class Verification(Definition):
 class StepDefinition(Definition):
     """One step of a script. Exactly one of `function`, `script`, `children`, `fallback` says what it does."""
 
-    name: str = Field(min_length=1)
+    name: Name
     function: str | None = None
     #: Another script, by its name or its folder's name.
     script: str | None = None
@@ -187,7 +205,7 @@ class CopiedFrom(Definition):
 class ScriptDefinition(Definition):
     """A script: parameters and either one body or steps."""
 
-    name: str = Field(min_length=1)
+    name: Name
     description: str = ""
     role: Role = Role.SCRIPT
     target: TargetKind = "computer"
@@ -273,7 +291,7 @@ class TableCondition(Definition):
 class MonitorDefinition(Definition):
     """An internal monitor: an interval, a query over the inventory, an alert style, an alert template."""
 
-    name: str = Field(min_length=1)
+    name: Name
     description: str = ""
     interval: Duration
     alert_style: str | int = "send fail after success"
@@ -337,7 +355,7 @@ class AlertAction(Definition):
 class AlertTemplateDefinition(Definition):
     """What to do when a monitor fails (finds a row) and when it succeeds again."""
 
-    name: str = Field(min_length=1)
+    name: Name
     guid: str
     description: str = ""
     failed: tuple[AlertAction, ...] = ()
