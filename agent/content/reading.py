@@ -186,10 +186,9 @@ class _Reader:
                 found[item.name] = item
             except ContentError as error:
                 refused |= self.fails(kind, file, error, file.stem)
-        kept: list[T] = [
-            item for item in [*(b for b in below if b.name not in found), *found.values()]
-            if not {item.name, item.file.stem} & refused
-        ]  # fmt: skip
+        kept: list[T] = [item for item in below if item.name not in found]
+        kept += found.values()
+        kept = [item for item in kept if not {item.name, item.file.stem} & refused]
         kept.sort(key=lambda item: item.name)
         return kept
 
