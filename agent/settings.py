@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     secrets_key_source: str = Field(
         "file", pattern="^(file|environment|keyring)$", description="Where the master key is"
     )
+    secrets_keyring: str | None = Field(
+        None, description="Class of the keyring's backend, such as keyring.backends.SecretService.Keyring"
+    )
     online_seconds: int = Field(
         300, ge=1, description="A computer is online while its last contact is younger, in seconds"
     )
@@ -42,6 +45,9 @@ class Settings(BaseSettings):
     )
     monitor_seconds: float = Field(10.0, gt=0, description="Time limit of a monitor's query, in seconds")
     monitor_rows: int = Field(10_000, ge=1, description="Row limit of a monitor's query")
+    monitor_role: str | None = Field(
+        None, description="PostgreSQL only: role without rights on secrets that monitors' queries take on"
+    )
     output_bytes: int = Field(
         65_536, ge=1024, description="Bytes of each output stream kept in the database; the rest in a file"
     )
