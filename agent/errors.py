@@ -14,6 +14,7 @@ ExeuntError
 ├── StepError                  a step said no: typed failure with impact and remediation
 └── TransportError             a machine could not be reached or did not answer
     ├── AccessDenied           permanent: the credential was refused
+    ├── CannotRun              permanent: the machine cannot run such a body; nothing was started
     ├── CannotConnect          passing: nothing was sent, it may be tried again
     ├── TimeLimitReached       the command was started and ended by us at its time limit
     └── AnswerLost             the command was sent and its outcome is unknown
@@ -118,6 +119,12 @@ class TransportError(ExeuntError):
 
 class AccessDenied(TransportError):
     """The credential was refused, or the host's identity is not the expected one."""
+
+    permanent = True
+
+
+class CannotRun(TransportError):
+    """The machine was reached but lacks what the body needs, such as its interpreter; nothing was started."""
 
     permanent = True
 
