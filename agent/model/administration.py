@@ -26,11 +26,11 @@ class Credential(SQLModel, table=True):
     """How to reach a machine or a service. Settings in clear, the secret encrypted. Scope: server, client or location."""
 
     __tablename__ = "credential"
-    id: int | None = Field(None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True)
     #: ssh, winrm, psrp, screenconnect, secret, ...
     kind: str = Field(index=True)
     name: str = Field(unique=True)
-    client_id: int | None = Field(None, index=True)
+    client_id: int | None = Field(default=None, index=True)
     location_id: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     #: Fernet token of a JSON object {name: secret}; null for a shell that still waits for its secret.
@@ -51,9 +51,19 @@ class AuditEntry(SQLModel, table=True):
     action: str = Field(index=True)
     object_kind: str
     object_id: str
-    client_id: int | None = Field(None, index=True)
+    client_id: int | None = Field(default=None, index=True)
     details: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     #: Row of `extrafieldchange` that this entry seals.
-    change_id: int | None = Field(None, unique=True)
+    change_id: int | None = Field(default=None, unique=True)
     previous_digest: str
+    digest: str
+
+
+class AuditHead(SQLModel, table=True):
+    """The end of the audit trail, in one row: what is removed from the end is missed here."""
+
+    __tablename__ = "audit_head"
+    #: Always 1.
+    id: int = Field(primary_key=True)
+    count: int
     digest: str
