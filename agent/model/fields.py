@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import IntEnum
 
+from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from agent.model.base import column, moment
@@ -34,7 +35,8 @@ class ExtraField(SQLModel, table=True):
     """A definition. `fill` is `a~b~c|tooltip|n` for a dropdown, else the tooltip."""
 
     __tablename__ = "extrafield"
-    id: int | None = Field(None, primary_key=True)
+    __table_args__ = (UniqueConstraint("form", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
     form: int
     name: str
     sort: int = 0
@@ -87,3 +89,10 @@ class ExtraFieldChange(SQLModel, table=True):
     id: int
     old_value: str | None = column("oldvalue", default=None)
     new_value: str | None = column("newvalue", default=None)
+
+
+class ExtraFieldUnsealed(SQLModel, table=True):
+    """A change that is not yet in the audit trail. The database's trigger adds it, `audit.seal_changes` takes it away."""
+
+    __tablename__ = "extrafieldunsealed"
+    change_id: int = column("changeid", primary_key=True, foreign_key="extrafieldchange.changeid")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, ForeignKeyConstraint, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from agent.model.base import column, moment
@@ -30,6 +30,7 @@ class Location(SQLModel, table=True):
     """A site of a client."""
 
     __tablename__ = "locations"
+    __table_args__ = (UniqueConstraint("locationid", "clientid"),)
     location_id: int | None = column("locationid", default=None, primary_key=True)
     client_id: int = column("clientid", foreign_key="clients.clientid")
     external_id: str = column("externalid", unique=True)
@@ -40,9 +41,11 @@ class Computer(SQLModel, table=True):
     """A machine at one location. `retired_at` is set when its agent was removed; a retired computer is kept."""
 
     __tablename__ = "computers"
+    #: The location belongs to the computer's client.
+    __table_args__ = (ForeignKeyConstraint(["locationid", "clientid"], ["locations.locationid", "locations.clientid"]),)
     computer_id: int | None = column("computerid", default=None, primary_key=True)
     client_id: int = column("clientid", foreign_key="clients.clientid")
-    location_id: int = column("locationid", foreign_key="locations.locationid")
+    location_id: int = column("locationid")
     external_id: str = column("externalid", unique=True)
     name: str
     os: str = ""
@@ -56,7 +59,7 @@ class Computer(SQLModel, table=True):
     date_added: datetime | None = moment("dateadded")
     booted_at: datetime | None = moment("bootedat")
     retired_at: datetime | None = moment("retiredat")
-    #: local, ssh, winrm or psrp
+    #: local, ssh, winrm, psrp or endpoint; empty: it is not reached from here
     transport: str = ""
     address: str = ""
     port: int | None = None
@@ -90,6 +93,7 @@ class Software(SQLModel, table=True):
     """An application that was seen on a computer, with the uninstall string that was stored for it."""
 
     __tablename__ = "software"
+    __table_args__ = (UniqueConstraint("computerid", "name", "version"),)
     software_id: int | None = column("softwareid", default=None, primary_key=True)
     computer_id: int = column("computerid", foreign_key="computers.computerid")
     name: str
@@ -103,9 +107,10 @@ class Contact(SQLModel, table=True):
     """A person at a client."""
 
     __tablename__ = "contacts"
+    __table_args__ = (ForeignKeyConstraint(["locationid", "clientid"], ["locations.locationid", "locations.clientid"]),)
     contact_id: int | None = column("contactid", default=None, primary_key=True)
     client_id: int = column("clientid", foreign_key="clients.clientid")
-    location_id: int | None = column("locationid", default=None, foreign_key="locations.locationid")
+    location_id: int | None = column("locationid", default=None)
     external_id: str = column("externalid", unique=True)
     name: str
     email: str = ""
