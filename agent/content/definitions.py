@@ -57,6 +57,22 @@ def _one_line(value: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 
 
+#: What `@Name@` can refer to, and what becomes an environment variable and a PowerShell parameter.
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _variable_names(values: dict[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if not _IDENTIFIER.fullmatch(name):
+            raise ValueError(f"the name {name!r} must be letters A to Z, digits and `_`, and not begin with a digit")
+        if name in ("Success", "Failure"):
+            raise ValueError(f"the name {name!r} is that of a list of the run (`@{name}@`)")
+    folded = [name.upper() for name in values]
+    if double := [name for name in values if folded.count(name.upper()) > 1]:
+        raise ValueError(f"names must differ by more than upper and lower case: {', '.join(double)}")
+    return values
+
+
 class Definition(BaseModel):
     """Base of all content: unknown keys are refused, values do not change once loaded."""
 
@@ -209,9 +225,9 @@ class ScriptDefinition(Definition):
     description: str = ""
     role: Role = Role.SCRIPT
     target: TargetKind = "computer"
-    parameters: dict[str, ParameterDefinition] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, ParameterDefinition], AfterValidator(_variable_names)] = Field(default_factory=dict)
     #: Global parameters: set in the script, used in steps as `@Name@` or `{global: Name}`.
-    globals: dict[str, str] = Field(default_factory=dict)
+    globals: Annotated[dict[str, str], AfterValidator(_variable_names)] = Field(default_factory=dict)
     #: File name of the body per platform; `any` where one body serves all.
     body: dict[Literal["any", "windows", "linux", "macos"], str] | None = None
     verify: Verification | None = None
@@ -253,6 +269,12 @@ class ScriptDefinition(Definition):
             raise ValueError("`verify` belongs to a script with a body; a step's function verifies itself")
         if (self.outcome is not None) != (self.role is Role.FALLBACK):
             raise ValueError("a fallback needs an `outcome`, and only a fallback has one")
+        if self.role is not Role.FALLBACK and (self.option is not None or self.aliases or self.literal_outcome):
+            raise ValueError("`option`, `aliases` and `literal_outcome` belong to a fallback")
+        if self.option in ("", "null", "~"):
+            raise ValueError("leave `option` out for the fallback of `nothing selected`")
+        if self.body and self.role is Role.FALLBACK and self.steps:
+            raise ValueError("a script has either a `body` or `steps`")
         names = [s.name for s in self.steps]
         if len(set(names)) != len(names):
             raise ValueError(f"step names must differ: {sorted({n for n in names if names.count(n) > 1})}")
