@@ -26,7 +26,9 @@ _ZERO_WHEN_UNSET = (FieldType.TEXT, FieldType.CHECKBOX, FieldType.DROPDOWN)
 def check_field_name(form: Form, name: str) -> None:
     """Refuse a name that cannot be a column of the level's view. Raises UsageError."""
     if not name or name != name.strip() or not name.isprintable():
-        raise UsageError(f"{name!r} cannot name an extra field: it is empty, begins or ends with a space or holds a control character")
+        raise UsageError(
+            f"{name!r} cannot name an extra field: it is empty, begins or ends with a space or holds a control character"
+        )
     if '"' in name:
         raise UsageError(f"{name!r} cannot name an extra field: a quotation mark is not allowed in a column's name")
     if len(name.encode()) > NAME_BYTES:
@@ -39,7 +41,9 @@ def rebuild_views(connection: Connection) -> None:
     """Make the four views from the fields as they are now, within the caller's transaction."""
     table = ExtraField.__table__  # type: ignore[attr-defined]
     rows = connection.execute(
-        select(table.c.id, table.c.form, table.c.name, table.c.ftype).order_by(table.c.section, table.c.sort, table.c.id)
+        select(table.c.id, table.c.form, table.c.name, table.c.ftype).order_by(
+            table.c.section, table.c.sort, table.c.id
+        )
     ).all()
     fast = connection.execution_options(no_parameters=True)
     for form, (view, places, key) in VIEWS.items():

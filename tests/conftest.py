@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from postgres import create_tables, postgres_server, postgres_url
 
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.places import Client, Computer, Location
 from agent.settings import Settings
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +59,33 @@ class Places:
 @pytest.fixture
 def two_clients(installation: Installation) -> Places:
     """Contoso and Fabrikam, so that each test can ask what the other client got."""
+    return add_two_clients(installation)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_installation(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Installation]:
+    """The same test on SQLite and on PostgreSQL: an installation with its tables created."""
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        name = server.create(server.template("exeunt_template", create_tables))
+        settings = settings.model_copy(update={"database_url": server.url(name)})
+    installation = Installation(settings)
+    if request.param == "sqlite":
+        installation.database.initialise()
+    yield installation
+    installation.database.close()
+    if request.param == "postgresql":
+        server.drop(name)
+
+
+@pytest.fixture
+def any_two_clients(any_installation: Installation) -> Places:
+    """`two_clients` of `any_installation`."""
+    return add_two_clients(any_installation)
+
+
+def add_two_clients(installation: Installation) -> Places:
+    """Store Contoso and Fabrikam."""
     made: dict[str, tuple[int, int, tuple[int, int]]] = {}
     with installation.database.session() as session:
         for slug in ("contoso", "fabrikam"):

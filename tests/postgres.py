@@ -16,7 +16,11 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 from peers import free_port, require
+
+from agent.database import Database
+from agent.settings import Settings
 
 _NUMBERS = count(1)
 
@@ -86,7 +90,19 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
         data = str(folder / "data")
-        _run(str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        _run(
+            str(binaries / "initdb"),
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        )
         # The server would keep the pipes of its starter open, so it writes to its log.
         _run(str(binaries / "pg_ctl"), "-w", "-D", data, "-l", str(folder / "log"), "-o", options, "start")
         try:
@@ -96,3 +112,25 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     finally:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+
+def create_tables(url: str) -> None:
+    """Create Exeunt's tables in an empty database."""
+    database = Database(Settings(workspace=Path("/nonexistent"), database_url=url))
+    database.initialise()
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests of this process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """SQLAlchemy URL of a new database with nothing in it; it is removed after the test."""
+    name = postgres_server.create()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
