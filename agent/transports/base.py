@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from agent.settings import Settings
 from agent.transports.output import OutputCollector
 
 Language = Literal["sh", "py", "ps1"]
@@ -51,48 +50,30 @@ class Identification:
     seconds: float
 
 
-class ConnectionOptions(BaseModel):
-    """What every transport understands in a computer's `transport_options`; each transport adds its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    connect_seconds: float = Field(10.0, gt=0, le=300, description="Time limit of each stage of connecting, in seconds")
-    grace_seconds: float = Field(
-        5.0, ge=0, le=300, description="Between asking a body to end at its time limit and killing it, in seconds"
-    )
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A stored credential as a transport sees it: `settings` in clear (user name, file of a key, ...), `secrets` not."""
-
-    settings: Mapping[str, Any]
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
 @dataclass(frozen=True)
 class Target:
-    """The machine that a transport is to reach. `options` is an instance of the transport's own `Options`."""
+    """The machine that a transport is to reach, and as whom."""
 
     name: str
     platform: str
     address: str
     port: int | None
-    options: BaseModel
-    credentials: Credentials | None
-    settings: Settings
+    #: An instance of the transport's own `Options`: the credential's settings, the computer's `transport_options` over them.
+    options: Any
+    #: Those of the credential: `password`, `private_key`, ...
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Transport(Protocol):
     """A way to one machine. Not shared between threads; connects on first use."""
 
     name: str
-    #: Checks a computer's `transport_options`; a subclass of ConnectionOptions.
-    Options: ClassVar[type[ConnectionOptions]]
+    #: Every key that a credential's settings and a computer's `transport_options` may hold; unknown ones are refused.
+    Options: ClassVar[type[BaseModel]]
 
     @classmethod
     def to(cls, target: Target) -> Self:
-        """A transport to this machine, not yet connected. Raises SettingsError when the credential lacks something."""
+        """A transport to this machine, not yet connected. Raises SettingsError when something is missing."""
 
     def run(self, body: Body, output: OutputCollector) -> Execution:
         """Run a body to its end, streaming both streams into `output` as they come.

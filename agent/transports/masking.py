@@ -102,7 +102,7 @@ class Masker:
                 at = text.find(form, at + 1)
         joined: list[tuple[int, int]] = []
         for start, stop in sorted(found):
-            if joined and start <= joined[-1][1]:
+            if joined and start < joined[-1][1]:
                 joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
             else:
                 joined.append((start, stop))

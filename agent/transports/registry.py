@@ -10,11 +10,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agent.errors import SettingsError
-from agent.settings import Settings
-from agent.transports.base import ConnectionOptions, Credentials, Target, Transport
+from agent.transports.base import Target, Transport
 
 BUILT_IN: dict[str, str] = {
     "local": "agent.transports.local:LocalTransport",
@@ -52,41 +51,39 @@ def get(name: str) -> type[Transport]:
     return transport
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> ConnectionOptions:
+def check_options(name: str, options: Mapping[str, Any]) -> BaseModel:
     """The options of a transport, coerced and complete. Raises SettingsError with the option that is wrong."""
     try:
         return get(name).Options.model_validate(dict(options))
     except ValidationError as error:
         # The input is left out: somebody may have put a password there.
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"transport_options of {name}: {wrong}") from None
+        raise SettingsError(f"options of {name}: {wrong}") from None
 
 
-def connect(
-    computer: Mapping[str, Any], credential: tuple[Mapping[str, Any], Mapping[str, str]] | None, settings: Settings
-) -> Transport:
+def connect(computer: Mapping[str, Any], credential: tuple[Mapping[str, Any], Mapping[str, str]] | None) -> Transport:
     """A transport to a computer; the connection itself is made by its first `run`.
 
     computer: columns of the computer by the names of `agent.model.places.Computer` (`name`, `platform`, `transport`,
     `address`, `port`, `transport_options`).
-    credential: settings and secrets of the computer's credential.
+    credential: settings and secrets of the computer's credential. The computer's own `transport_options` override the
+    settings.
     Raises SettingsError naming the computer when it has no transport, an unknown one, or wrong options.
     """
-    target_name = str(computer.get("name") or computer.get("computer_id") or "?")
+    name = str(computer.get("name") or computer.get("computer_id") or "?")
+    settings, secrets = credential or ({}, {})
     try:
         kind = str(computer.get("transport") or "")
         if not kind:
             raise SettingsError(f"it has no transport: set one of {', '.join(names())}")
-        options = check_options(kind, computer.get("transport_options") or {})
         target = Target(
-            name=target_name,
+            name=name,
             platform=str(computer.get("platform") or ""),
             address=str(computer.get("address") or ""),
             port=computer.get("port"),
-            options=options,
-            credentials=Credentials(*credential) if credential is not None else None,
-            settings=settings,
+            options=check_options(kind, {**settings, **(computer.get("transport_options") or {})}),
+            secrets=secrets,
         )
         return get(kind).to(target)
     except SettingsError as error:
-        raise SettingsError(f"computer {target_name}: {error}") from error
+        raise SettingsError(f"computer {name}: {error}") from error

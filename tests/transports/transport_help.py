@@ -1,0 +1,81 @@
+"""What the tests of all transports share: running a body into a collector, and waiting for a condition."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.transports.base import Body, Execution, Transport
+from agent.transports.output import OutputCollector, StreamResult
+
+
+@dataclass
+class Collected:
+    """What came of one body."""
+
+    result: dict[str, StreamResult]
+    folder: Path
+    execution: Execution | None = None
+
+    @property
+    def code(self) -> int:
+        assert self.execution is not None
+        return self.execution.exit_code
+
+    @property
+    def stdout(self) -> str:
+        return self.result["stdout"]["text"]
+
+    @property
+    def stderr(self) -> str:
+        return self.result["stderr"]["text"]
+
+    def bytes(self, stream: str) -> bytes:
+        assert not self.result[stream]["truncated"]
+        return self.result[stream]["text"].encode()
+
+
+class Collecting:
+    """Runs a body with a fresh collector. `last` is what was collected, also when the body raised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.last: Collected
+
+    def __call__(
+        self, transport: Transport, body: Body, *, meanwhile: Callable[[], None] | None = None, live: bool = False
+    ) -> Collected:
+        """`meanwhile` is called again and again in another thread while the body runs."""
+        self.count += 1
+        collector = OutputCollector(
+            self.folder, f"step{self.count}", 65_536, 100_000_000, body.secrets.values(), live=live
+        )
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(0.05):
+                if meanwhile is not None:
+                    meanwhile()
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        execution = None
+        try:
+            execution = transport.run(body, collector)
+        finally:
+            over.set()
+            thread.join()
+            self.last = Collected(collector.finish(), self.folder, execution)
+        return self.last
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until a condition holds. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
