@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, Index, text
 from sqlmodel import Field, SQLModel
 
 from agent.model.base import moment
@@ -26,10 +26,19 @@ class Credential(SQLModel, table=True):
     """How to reach a machine or a service. Settings in clear, the secret encrypted. Scope: server, client or location."""
 
     __tablename__ = "credential"
+    # A name is unique within its scope, so that a partner's script can say `{secret: sentinelone}` for every client.
+    __table_args__ = tuple(
+        Index(name, *columns, unique=True, sqlite_where=text(where), postgresql_where=text(where))
+        for name, columns, where in (
+            ("one_credential_name_on_server", ("name",), "client_id is null"),
+            ("one_credential_name_per_client", ("name", "client_id"), "client_id is not null and location_id is null"),
+            ("one_credential_name_per_location", ("name", "location_id"), "location_id is not null"),
+        )
+    )
     id: int | None = Field(default=None, primary_key=True)
     #: ssh, winrm, psrp, screenconnect, secret, ...
     kind: str = Field(index=True)
-    name: str = Field(unique=True)
+    name: str = Field(index=True)
     client_id: int | None = Field(default=None, index=True)
     location_id: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

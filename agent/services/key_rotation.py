@@ -1,0 +1,63 @@
+"""A change of the key: a new one in front, every stored secret encrypted anew in one transaction, the old ones dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from agent import audit
+from agent.errors import Conflict
+from agent.installation import Installation
+from agent.model.administration import Credential, SystemProperty
+from agent.model.fields import ExtraFieldData
+from agent.secrets import PREFIX, SecretBox, keep_first_key, load_secret_box
+
+
+def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
+    """Encrypt every credential, secret field and secret property with the first key; returns how many of each.
+
+    All or nothing; doing it again is harmless. Raises SettingsError when one of them cannot be decrypted.
+    """
+    box = load_secret_box(installation.settings)
+    counts = {"credentials": 0, "fields": 0, "properties": 0}
+    with installation.database.session() as session:
+        for kind, row, attribute in _tokens(session):
+            if isinstance(row, ExtraFieldData):
+                row.changed_by = actor
+            setattr(row, attribute, box.rotate(getattr(row, attribute)))
+            session.add(row)
+            counts[kind] += 1
+        audit.record(
+            session, actor=actor, action="secrets.rotate", object_kind="installation", object_id="secrets",
+            details={"rotated": sum(counts.values())},
+        )  # fmt: skip
+    return counts
+
+
+def drop_old_keys(installation: Installation, *, actor: str) -> int:
+    """Forget all keys but the first; returns how many. Raises Conflict while a secret still needs an old one."""
+    box: SecretBox = load_secret_box(installation.settings)
+    with installation.database.session() as session:
+        left = sum(not box.fits_first_key(getattr(row, attribute)) for _, row, attribute in _tokens(session))
+        if left:
+            raise Conflict(f"{left} secrets still need an old key: rotate first")
+        dropped = keep_first_key(installation.settings)
+        audit.record(
+            session, actor=actor, action="secrets.drop_old_keys", object_kind="installation", object_id="secrets",
+            details={"dropped": dropped},
+        )  # fmt: skip
+    return dropped
+
+
+def _tokens(session: Session) -> Iterator[tuple[str, Any, str]]:
+    """Every stored token: what it belongs to, its row, the attribute that holds it."""
+    for credential in session.exec(select(Credential).where(col(Credential.secret).is_not(None))):
+        yield "credentials", credential, "secret"
+    for value in session.exec(
+        select(ExtraFieldData).where(col(ExtraFieldData.value).startswith(PREFIX, autoescape=True))
+    ):
+        yield "fields", value, "value"
+    for row in session.exec(select(SystemProperty).where(col(SystemProperty.is_secret).is_(True))):
+        yield "properties", row, "value"
