@@ -109,6 +109,11 @@ def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in _IGNORED)
 
 
+def _is_group(folder: Path) -> bool:
+    """Whether a folder holds folders of scripts, such as `packages/zoom`, and no script of its own."""
+    return not (folder / "script.yaml").exists() and bool(_folders(folder) or not any(folder.iterdir()))
+
+
 class _Reader:
     """Fills a snapshot."""
 
@@ -116,11 +121,10 @@ class _Reader:
         self.snapshot = snapshot
 
     def script_folders(self, root: Path, client: str | None = None) -> None:
-        """Read every folder with a script; below the root of shared scripts also `packages/<package>/`."""
+        """Read every folder with a script; a shared folder that holds only folders groups what lies in it."""
         for folder in _folders(root):
-            if client is None and folder.name == "packages":
-                for package in _folders(folder):
-                    self.script_folders(package, client)
+            if client is None and folder.name != "clients" and _is_group(folder):
+                self.script_folders(folder)
             elif client is not None or folder.name != "clients":
                 self.script(folder, client)
 
@@ -175,7 +179,7 @@ class _Reader:
     def flat(self, kind: Kind, root: Path, read: Callable[[Path], T], below: list[T]) -> list[T]:
         """Items of one folder's YAML files, over those of the folder below it, which they replace by name."""
         found: dict[str, T] = {}
-        refused: set[str] = set()
+        refused: dict[str, ContentError] = {}
         for file in sorted(root.glob("*.y*ml")) if root.is_dir() else []:
             try:
                 if file.suffix != ".yaml":
@@ -185,10 +189,13 @@ class _Reader:
                     raise _double(item, found[item.name])
                 found[item.name] = item
             except ContentError as error:
-                refused |= self.fails(kind, file, error, file.stem)
+                refused |= dict.fromkeys(self.fails(kind, file, error, file.stem), error)
         kept: list[T] = [item for item in below if item.name not in found]
         kept += found.values()
-        kept = [item for item in kept if not {item.name, item.file.stem} & refused]
+        for item in list(kept):
+            if error := refused.get(item.name) or refused.get(item.file.stem):
+                kept.remove(item)
+                self.snapshot.broken.append(Broken(kind, frozenset({item.name}), None, error))
         kept.sort(key=lambda item: item.name)
         return kept
 
@@ -233,5 +240,7 @@ def _written_names(file: Path) -> set[str]:
 
 def faults_of(snapshot: Snapshot) -> list[ContentError]:
     """Every single fault of every file, by file and line."""
-    faults = [fault for broken in snapshot.broken for fault in all_faults(broken.error)]
+    # One error may stand under several names.
+    errors = {id(broken.error): broken.error for broken in snapshot.broken}.values()
+    faults = [fault for error in errors for fault in all_faults(error)]
     return sorted(faults, key=lambda f: (f.file, f.line or 0, f.key or ""))
