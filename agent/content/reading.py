@@ -27,6 +27,8 @@ BODY_EXTENSIONS = (".ps1", ".sh", ".py")
 PARTNER = "partner"
 SLUG = re.compile(r"[a-z0-9-]+")
 _IGNORED = ("__pycache__",)
+#: How deep folders that group scripts may be nested.
+_GROUPS = 3
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,15 @@ class _Reader:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def script_folders(self, root: Path, client: str | None = None) -> None:
-        """Read every folder with a script; a shared folder that holds only folders groups what lies in it."""
+    def script_folders(self, root: Path, client: str | None = None, depth: int = 0) -> None:
+        """Read every folder with a `script.yaml`, also in folders that only group others, such as `packages/zoom/`."""
         for folder in _folders(root):
-            if client is None and folder.name != "clients" and _is_group(folder):
-                self.script_folders(folder)
-            elif client is not None or folder.name != "clients":
+            if client is None and depth == 0 and folder.name == "clients":
+                continue
+            groups = not any(folder.glob("script.y*ml")) and depth < _GROUPS and _folders(folder)
+            if groups or folder.name == "packages":
+                self.script_folders(folder, client, depth + 1)
+            else:
                 self.script(folder, client)
 
     def script(self, folder: Path, client: str | None) -> None:
@@ -193,9 +198,9 @@ class _Reader:
         kept: list[T] = [item for item in below if item.name not in found]
         kept += found.values()
         for item in list(kept):
-            if error := refused.get(item.name) or refused.get(item.file.stem):
+            if cause := refused.get(item.name) or refused.get(item.file.stem):
                 kept.remove(item)
-                self.snapshot.broken.append(Broken(kind, frozenset({item.name}), None, error))
+                self.snapshot.broken.append(Broken(kind, frozenset({item.name}), None, cause))
         kept.sort(key=lambda item: item.name)
         return kept
 
