@@ -1,0 +1,140 @@
+"""Who a connection belongs to, and the encryption of its messages: pyspnego's acceptor does the cryptography.
+
+Ways: basic, ntlm, negotiate (NTLM inside SPNEGO; Kerberos if the process has a keytab). CredSSP is missing, since
+pyspnego has no acceptor that WinRM's HTTP wrapping could use; client certificates are left to TLS. Channel bindings are
+taken but not checked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import spnego
+
+ENCRYPTED = "multipart/encrypted"
+PROTOCOL = "application/HTTP-SPNEGO-session-encrypted"
+BOUNDARY = "Encrypted Boundary"
+
+_environment = threading.Lock()
+
+
+class Accounts:
+    """User names and passwords; users may be written with a domain before a backslash."""
+
+    def __init__(self, passwords: dict[str, str], file: Path) -> None:
+        self._passwords, self._file = passwords, file
+        lines = [f"{d or ''}:{u}:{p}" for d, u, p in map(_split, passwords.items())]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        file.chmod(0o600)
+
+    def accepts(self, user: str, password: str) -> bool:
+        return self._passwords.get(user) == password
+
+    @contextmanager
+    def for_ntlm(self) -> Iterator[None]:
+        """pyspnego's NTLM reads its accounts from a file that an environment variable names."""
+        with _environment:
+            before = os.environ.get("NTLM_USER_FILE")
+            os.environ["NTLM_USER_FILE"] = str(self._file)
+            try:
+                yield
+            finally:
+                if before is None:
+                    del os.environ["NTLM_USER_FILE"]
+                else:
+                    os.environ["NTLM_USER_FILE"] = before
+
+
+class Authentication:
+    """The state of one connection."""
+
+    def __init__(self, accounts: Accounts, ways: Sequence[str]) -> None:
+        self._accounts, self._ways = accounts, ways
+        self._context: spnego.ContextProxy | None = None
+        self.user: str | None = None
+
+    def offers(self) -> list[str]:
+        """The WWW-Authenticate headers of a 401."""
+        names = {"basic": 'Basic realm="WSMAN"', "ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos"}
+        return [names[way] for way in self._ways]
+
+    def take(self, header: str) -> str | None:
+        """Take an Authorization header. Returns the WWW-Authenticate header that goes back, if any.
+
+        `user` is set once the client is known. Raises PermissionError when it is refused.
+        """
+        scheme, _, token = header.partition(" ")
+        way = scheme.lower()
+        if way not in self._ways:
+            raise PermissionError(f"not offered: {scheme}")
+        try:
+            data = base64.b64decode(token, validate=True)
+        except binascii.Error as error:
+            raise PermissionError("not base64") from error
+        if way == "basic":
+            user, _, password = data.decode("utf-8").partition(":")
+            if not self._accounts.accepts(user, password):
+                raise PermissionError(user)
+            self.user = user
+            return None
+        return self._negotiate(scheme, way, data)
+
+    def _negotiate(self, scheme: str, way: str, token: bytes) -> str | None:
+        try:
+            with self._accounts.for_ntlm():
+                if self._context is None or self._context.complete:
+                    self.user = None
+                    self._context = spnego.server(
+                        protocol=way, options=spnego.NegotiateOptions.wrapping_winrm, service="WSMAN"
+                    )
+                answer = self._context.step(token)
+        except spnego.exceptions.SpnegoError as error:
+            self._context = None
+            raise PermissionError(str(error)) from error
+        if self._context.complete:
+            self.user = self._context.client_principal or "?"
+        return f"{scheme} {base64.b64encode(answer).decode()}" if answer else None
+
+    def decrypt(self, body: bytes) -> bytes:
+        """The message in an encrypted body [MS-WSMV 2.2.9.1]. Raises PermissionError when it is not for us."""
+        marker = b"\tContent-Type: application/octet-stream\r\n"
+        _, found, rest = body.partition(marker)
+        length = re.search(rb"Length=(\d+)", body[: len(body) - len(rest)])
+        if self._context is None or not self._context.complete or not found or length is None:
+            raise PermissionError("an encrypted message without a security context")
+        data = rest.removesuffix(f"--{BOUNDARY}--\r\n".encode())
+        (size,) = struct.unpack("<I", data[:4])
+        try:
+            plain = self._context.unwrap_winrm(data[4 : 4 + size], data[4 + size :])
+        except spnego.exceptions.SpnegoError as error:
+            raise PermissionError(str(error)) from error
+        if len(plain) != int(length[1]):
+            raise PermissionError("the length of the message is wrong")
+        return plain
+
+    def encrypt(self, message: bytes) -> tuple[str, bytes]:
+        """Content type and body of an encrypted message."""
+        assert self._context is not None
+        wrapped = self._context.wrap_winrm(message)
+        length = len(message) + wrapped.padding_length
+        head = (
+            f"--{BOUNDARY}\r\n\tContent-Type: {PROTOCOL}\r\n"
+            f"\tOriginalContent: type=application/soap+xml;charset=UTF-8;Length={length}\r\n"
+            f"--{BOUNDARY}\r\n\tContent-Type: application/octet-stream\r\n"
+        )
+        body = head.encode() + struct.pack("<I", len(wrapped.header)) + wrapped.header + wrapped.data
+        return f'{ENCRYPTED};protocol="{PROTOCOL}";boundary="{BOUNDARY}"', body + f"--{BOUNDARY}--\r\n".encode()
+
+
+def _split(account: tuple[str, str]) -> tuple[str | None, str, str]:
+    name, password = account
+    domain, separator, user = name.rpartition("\\")
+    return (domain if separator else None), user, password

@@ -1,0 +1,113 @@
+"""PowerShell commands of the peer: functions of the test that stand for a script body.
+
+There is no PowerShell here. A handler is chosen by a pattern that is searched in the text of the script; it gets the
+text and the named parameters and does what the body would do, as far as a client can see it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+
+class Exit(Exception):
+    """`exit n`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Terminating(Exception):
+    """`throw`: an error that ends the script."""
+
+
+class Stopped(Exception):
+    """The client stopped the script, or ended its shell."""
+
+
+class Sink(Protocol):
+    """Where a script writes."""
+
+    def record(self, stream: str, value: Any) -> None:
+        """Take one object of `output`, or one record of another stream."""
+
+
+@dataclass
+class Call:
+    """One run of a script."""
+
+    script: str
+    parameters: dict[str, Any]
+    sink: Sink
+    stopped: threading.Event
+
+    def output(self, value: Any) -> None:
+        """Write an object to the output stream."""
+        self._record("output", value)
+
+    def error(self, message: str) -> None:
+        """Write an error record and go on."""
+        self._record("error", message)
+
+    def warning(self, message: str) -> None:
+        self._record("warning", message)
+
+    def verbose(self, message: str) -> None:
+        self._record("verbose", message)
+
+    def debug(self, message: str) -> None:
+        self._record("debug", message)
+
+    def information(self, message: str) -> None:
+        """Write-Information, Write-Host."""
+        self._record("information", message)
+
+    def progress(self, activity: str) -> None:
+        self._record("progress", activity)
+
+    def exit(self, code: int) -> NoReturn:
+        """`exit code`."""
+        raise Exit(code)
+
+    def fail(self, message: str) -> NoReturn:
+        """`throw message`."""
+        raise Terminating(message)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Start-Sleep, for ever without a number. Ends when the script is stopped."""
+        if self.stopped.wait(seconds):
+            raise Stopped
+
+    def _record(self, stream: str, value: Any) -> None:
+        if self.stopped.is_set():
+            raise Stopped
+        self.sink.record(stream, value)
+
+
+#: Returns `$LASTEXITCODE` at the end of the script; None stands for 0.
+Handler = Callable[[Call], int | None]
+
+
+class Handlers:
+    """Patterns and their handlers; the one that was added last is asked first."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[re.Pattern[str], Handler]] = []
+        #: Text and parameters of every script that ran, in order.
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def add(self, pattern: str, handler: Handler) -> None:
+        """Let scripts in which the regular expression is found do what the handler does."""
+        self._entries.insert(0, (re.compile(pattern), handler))
+
+    def run(self, call: Call) -> int:
+        """Run the handler for a script: its exit code. Raises Exit, Terminating or Stopped."""
+        self.calls.append((call.script, call.parameters))
+        for pattern, handler in self._entries:
+            if pattern.search(call.script):
+                return handler(call) or 0
+        raise Terminating(f"The peer has no handler for this script: {call.script[:100]!r}")
