@@ -14,6 +14,11 @@ from agent.functions.base import Function
 
 BUILT_IN: dict[str, str] = {
     "remove_application": "agent.functions.applications:RemoveApplication",
+    "offboarding.informative_ticket": "agent.functions.offboarding:InformativeTicket",
+    "offboarding.report": "agent.functions.offboarding:Report",
+    "ticket.create": "agent.functions.tickets:TicketCreate",
+    "ticket.comment": "agent.functions.tickets:TicketComment",
+    "mail.send": "agent.functions.tickets:MailSend",
 }
 
 
