@@ -58,6 +58,10 @@ class Settings(BaseSettings):
         None, ge=1, description="A flagged computer that stays offline longer is reported as expired, in days"
     )
     require_approval: bool = Field(False, description="Hold every monitor's run until somebody approves it")
+    second_person_from: int | None = Field(
+        None, ge=1, description="From this many computers on, somebody else than the planner approves"
+    )
+    queue_expiry_days: int = Field(3, ge=1, description="A run whose computer stays offline so long fizzles, in days")
     smtp_host: str | None = Field(None, description="Mail server; empty means that mail is kept as failed")
     smtp_port: int = Field(587, ge=1, le=65535, description="Port of the mail server")
     smtp_security: str = Field(

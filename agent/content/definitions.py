@@ -159,7 +159,7 @@ class Verification(Definition):
 
     function: str | None = None
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
-    body: dict[Platform, str] | None = None
+    body: dict[Literal["any", "windows", "linux", "macos"], str] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Verification:

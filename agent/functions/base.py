@@ -96,10 +96,16 @@ class Context(Protocol):
     target_kind: str
     target_id: int
     client_id: int
-    #: computer, location, client: columns of the places as they are now (dicts; location may be None).
-    places: Mapping[str, Mapping[str, Any] | None]
-    #: What the plan holds: flags (levels that matched), fallback option and outcome, properties.
-    plan: Mapping[str, Any]
+
+    @property
+    def places(self) -> Mapping[str, Mapping[str, Any] | None]:
+        """Columns of computer, contact, location and client as they are now; a place that there is not is None."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """What the plan fixed: `levels`, `columns`, `children`, `fallback`; and `outcome`: what the fallback permits,
+        None while every removal so far is verified.
+        """
 
     def run_body(
         self, script: str, parameters: Mapping[str, Any], *, body: str = "body", secrets: Mapping[str, str] | None = None,

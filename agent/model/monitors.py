@@ -68,6 +68,10 @@ class Alert(SQLModel, table=True):
             sqlite_where=text("closed_at is null"), postgresql_where=text("closed_at is null"),
         ),
         Index("alerts_of_a_place", "monitor", "target_kind", "target_id"),
+        Index(
+            "alerts_with_pending_script", "monitor",
+            sqlite_where=text("script_pending = 1"), postgresql_where=text("script_pending"),
+        ),
     )  # fmt: skip
     id: int | None = Field(default=None, primary_key=True)
     monitor: str = Field(index=True)

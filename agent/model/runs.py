@@ -62,9 +62,9 @@ class Plan(SQLModel, table=True):
 
     __tablename__ = "plan"
     id: str = Field(default_factory=new_id, primary_key=True)
-    monitor: str | None = Field(None, index=True)
+    monitor: str | None = Field(default=None, index=True)
     #: The monitor's tick, made from its meaning; a second firing of the same tick is refused by the database.
-    tick: str | None = Field(None, unique=True)
+    tick: str | None = Field(default=None, unique=True)
     created_at: datetime = moment("created_at", now=True)
     created_by: str
     #: planned, held, released, cancelled
@@ -94,8 +94,8 @@ class ScriptRun(SQLModel, table=True):
         ),
     )  # fmt: skip
     id: str = Field(default_factory=new_id, primary_key=True)
-    plan_id: str | None = Field(None, foreign_key="plan.id", index=True)
-    parent_id: str | None = Field(None, foreign_key="script_run.id", index=True)
+    plan_id: str | None = Field(default=None, foreign_key="plan.id", index=True)
+    parent_id: str | None = Field(default=None, foreign_key="script_run.id", index=True)
     #: Position among the parent's steps.
     position: int = 0
     script: str
@@ -111,7 +111,7 @@ class ScriptRun(SQLModel, table=True):
     #: What the plan knew about the target, the client's choices and why each child was chosen. JSON.
     context: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     parameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
-    alert_id: int | None = Field(None, index=True)
+    alert_id: int | None = Field(default=None, index=True)
     started_by: str
     reason: str | None = None
     state: str = Field(index=True)
@@ -124,11 +124,13 @@ class ScriptRun(SQLModel, table=True):
     expires_at: datetime | None = moment("expires_at")
     #: Each wait ends a segment and queues the next; the engine's id is `run:<id>:<segment>`.
     segment: int = 0
+    #: How often a segment was started again because its worker was gone.
+    recoveries: int = 0
     cancel_requested_at: datetime | None = moment("cancel_requested_at")
     cancelled_by: str | None = None
     retry_of: str | None = None
     #: success, failure, reboot_needed, unknown: the lists @Success@ and @Failure@ come from here. JSON.
-    result: dict[str, Any] | None = Field(None, sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
 
 
 class RunStep(SQLModel, table=True):
@@ -157,10 +159,10 @@ class RunStep(SQLModel, table=True):
     started_at: datetime | None = moment("started_at")
     finished_at: datetime | None = moment("finished_at")
     #: {type, code, message, impact, remediation, critical}
-    error: dict[str, Any] | None = Field(None, sa_type=JSON)
-    result: dict[str, Any] | None = Field(None, sa_type=JSON)
+    error: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     #: {"stdout": {text, bytes, truncated, file}, "stderr": {...}}
-    output: dict[str, Any] | None = Field(None, sa_type=JSON)
+    output: dict[str, Any] | None = Field(default=None, sa_type=JSON)
 
 
 class ScriptState(SQLModel, table=True):

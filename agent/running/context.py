@@ -1,0 +1,211 @@
+"""What a function sees while it runs: one target of one client, the stored plan, and a way to run stored bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from agent.content.definitions import ScriptDefinition
+from agent.content.loaded import from_content
+from agent.errors import ClientMismatch, StepError, UsageError
+from agent.functions.base import BodyResult, FinishedStep
+from agent.installation import Installation
+from agent.model.places import Computer
+from agent.model.runs import RunStep, ScriptRevision, ScriptState
+from agent.running.answers import answer_of
+from agent.running.drafting import language_of
+from agent.running.targets import Target, load_target
+from agent.running.tree import RunTree
+from agent.services import credentials, properties
+from agent.transports import registry
+from agent.transports.base import Body, Transport
+from agent.transports.output import OutputCollector
+
+#: Bodies of one step whose output is kept; a step that runs more keeps the last ones.
+KEPT_BODIES = 20
+
+
+class Machine:
+    """The connection to the target, opened when the first body runs and shared by the steps of one segment."""
+
+    def __init__(self, installation: Installation, target: Target) -> None:
+        self.installation, self.target = installation, target
+        self.masks: list[str] = []
+
+    @cached_property
+    def transport(self) -> Transport:
+        """The transport. Raises StepError when the target is no computer, TransportError when it is set up wrongly."""
+        computer = self.target.places.get("computer")
+        if computer is None:
+            raise StepError(f"a {self.target.kind} has no machine to run a body on", type="wrong_target")
+        with self.installation.database.reading() as session:
+            credential = self._credential(session, computer)
+            opened = None
+            if credential is not None:
+                opened = (credential.settings, credentials.open_secret(self.installation, credential))
+                self.masks.extend(opened[1].values())
+        return registry.connect(computer, opened)
+
+    def _credential(self, session: Session, computer: Mapping[str, Any]) -> Any:
+        client_id, location_id = computer["client_id"], computer["location_id"]
+        if computer["credential_id"] is not None:
+            return credentials.by_id(session, computer["credential_id"], client_id=client_id, location_id=location_id)
+        return credentials.nearest(session, computer["transport"], client_id=client_id, location_id=location_id)
+
+    def close(self) -> None:
+        """Let go of the connection, if there is one."""
+        if "transport" in self.__dict__:
+            self.transport.close()
+
+
+class RunContext:
+    """Implements agent.functions.base.Context for one step."""
+
+    def __init__(self, installation: Installation, tree: RunTree, step: RunStep, machine: Machine) -> None:
+        root = tree.root
+        self.installation, self.tree, self.step, self.machine = installation, tree, step, machine
+        self.run_id, self.root_id, self.step_id, self.step_name = step.run_id, root.id, step.id, step.name
+        self.root_script, self.started_by = root.script, root.started_by
+        self.target_kind, self.target_id, self.client_id = root.target_kind, root.target_id, root.client_id
+        self.bodies: list[dict[str, Any]] = []
+
+    @cached_property
+    def target(self) -> Target:
+        """The target as it is now. Raises ClientMismatch when it was moved to another client after planning."""
+        with self.installation.database.reading() as session:
+            target = load_target(session, self.target_kind, self.target_id)
+        if target.client_id != self.client_id:
+            raise ClientMismatch(f"{target.name} belongs to another client than when run {self.root_id} was planned")
+        return target
+
+    @property
+    def places(self) -> Mapping[str, Mapping[str, Any] | None]:
+        """Columns of the target and the places around it, as they are now."""
+        return self.target.places
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """What the plan fixed, with the outcome in force (None while every removal so far is verified)."""
+        context = self.tree.root.context
+        verified = self.tree.work_state(self.step) == "succeeded"
+        return {**context, "outcome": None if verified else (context.get("fallback") or {}).get("outcome")}
+
+    def run_body(
+        self, script: str, parameters: Mapping[str, Any], *, body: str = "body", secrets: Mapping[str, str] | None = None,
+        time_limit: float | None = None,
+    ) -> BodyResult:  # fmt: skip
+        """Run a body of a stored revision on the target; its output is kept with the step."""
+        definition, bodies = self._revision(script)
+        files = definition.body if body == "body" else definition.verify.body if definition.verify else None
+        platform = (self.places.get("computer") or {}).get("platform")
+        by_platform: dict[str, str] = {str(k): v for k, v in (files or {}).items()}
+        file = by_platform.get(str(platform)) or by_platform.get("any")
+        if file is None:
+            raise StepError(f"{script!r} has no {body} for {platform}", type="no_body_for_platform")
+        settings = self.installation.settings
+        transport = self.machine.transport
+        self.machine.masks.extend((secrets or {}).values())
+        stem = f"{self.step_id}-{self.step.attempts}-{len(self.bodies)}"
+        output = OutputCollector(
+            self.output_folder, stem, settings.output_bytes, settings.output_file_bytes, self.machine.masks
+        )
+        limit = time_limit or self.step.options.get("time_limit") or definition.time_limit.total_seconds()
+        entry: dict[str, Any] = {"script": script, "body": file, "exit_code": None}
+        self.bodies = [*self.bodies, entry][-KEPT_BODIES:]
+        try:
+            execution = transport.run(
+                Body(bodies[file], language_of(file), parameters, secrets or {}, limit, f"exeunt-{self.step_id}"),
+                output,
+            )
+            entry["exit_code"] = execution.exit_code
+        finally:
+            entry.update(output.finish())
+        return BodyResult(execution, entry["stdout"]["text"], entry["stderr"]["text"], answer_of(output))
+
+    @property
+    def output_folder(self) -> Path:
+        """Where output that is too long for the database is kept."""
+        return self.installation.settings.workspace / "output" / self.root_id
+
+    def _revision(self, script: str) -> tuple[ScriptDefinition, dict[str, str]]:
+        digest = self.step.options.get("revisions", {}).get(script)
+        if digest is None:
+            raise UsageError(f"the plan of step {self.step_name!r} holds no revision of the script {script!r}")
+        with self.installation.database.reading() as session:
+            revision = session.get(ScriptRevision, digest)
+        assert revision is not None, digest
+        return from_content(revision.content)
+
+    def finished_steps(self) -> list[FinishedStep]:
+        """Steps of the tree that are over, in order."""
+        return self.tree.finished()
+
+    def system_property(self, name: str) -> str | None:
+        """A system property as it is now, None if it is not set."""
+        with self.installation.database.reading() as session:
+            return properties.value_of(self.installation, session, name)
+
+    def secret(self, name: str) -> str:
+        """The secret of the credential of that name, if this client may use it. Raises StepError."""
+        with self.installation.database.reading() as session:
+            location = self.places.get("location") or {}
+            credential = credentials.by_name(
+                session, name, client_id=self.client_id, location_id=location.get("location_id")
+            )
+            opened = credentials.open_secret(self.installation, credential)
+        if len(opened) != 1:
+            raise StepError(
+                f"the credential {name!r} holds {len(opened)} secrets; a `secret` reference needs exactly one",
+                type="missing_credential",
+            )
+        value = next(iter(opened.values()))
+        self.machine.masks.append(value)
+        return value
+
+    def credential(self, kind: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
+        """Settings and secrets of the nearest credential of a kind, None if there is none."""
+        location = self.places.get("location") or {}
+        with self.installation.database.reading() as session:
+            found = credentials.nearest(
+                session, kind, client_id=self.client_id, location_id=location.get("location_id")
+            )
+            if found is None:
+                return None
+            opened = credentials.open_secret(self.installation, found)
+        self.machine.masks.extend(opened.values())
+        return found.settings, opened
+
+    def state(self, variable: str) -> str | None:
+        """A value that this root script keeps for this target between runs."""
+        with self.installation.database.reading() as session:
+            return session.exec(select(ScriptState.value).where(*self._state_key(variable))).first()
+
+    def set_state(self, variable: str, value: str) -> None:
+        """Keep a value for later runs."""
+        with self.installation.database.session() as session:
+            row = session.exec(select(ScriptState).where(*self._state_key(variable))).first()
+            if row is None:
+                row = ScriptState(
+                    script=self.root_script, target_kind=self.target_kind, target_id=self.target_id,
+                    variable=variable, value=value,
+                )  # fmt: skip
+            row.value = value
+            session.add(row)
+
+    def _state_key(self, variable: str) -> tuple[Any, ...]:
+        return (
+            col(ScriptState.script) == self.root_script, col(ScriptState.target_kind) == self.target_kind,
+            col(ScriptState.target_id) == self.target_id, col(ScriptState.variable) == variable,
+        )  # fmt: skip
+
+
+def mark_contact(session: Session, computer_id: int, at: Any) -> None:
+    """A body ran on the computer: that is a contact."""
+    computer = session.get(Computer, computer_id)
+    if computer is not None and (computer.last_contact is None or computer.last_contact < at):
+        computer.last_contact = at
+        session.add(computer)

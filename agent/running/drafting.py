@@ -1,0 +1,331 @@
+"""Drafting: from a request to the whole tree of runs and steps with resolved parameters; nothing is stored yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from agent.content.definitions import Condition, ParameterDefinition, ParameterType, StepDefinition
+from agent.content.references import Subject, parse_subject
+from agent.content.repository import ContentRepository, LoadedScript
+from agent.errors import ContentError, UsageError
+from agent.functions import registry
+from agent.inventory.effective import FieldValues
+from agent.running.conditions import holds
+from agent.running.requests import RunRequest
+from agent.running.scope import Scope, StoredForm
+from agent.running.targets import Target
+from agent.transports.base import Language
+
+FALLBACK_FIELD = "Failed Uninstall Process"
+LITERAL_PROPERTY = "_sysOffboardingLiteralOutcomes"
+#: Conditions on these subjects are decided while the run goes on; all others are fixed by the plan.
+RUNTIME_SUBJECTS = ("step", "children", "outcome")
+MAX_DEPTH = 8
+_LANGUAGES: dict[str, Language] = {".sh": "sh", ".py": "py", ".ps1": "ps1"}
+
+
+@dataclass
+class DraftStep:
+    """A step as it will be stored."""
+
+    name: str
+    function: str | None
+    revision: str | None
+    parameters: dict[str, StoredForm]
+    options: dict[str, Any]
+
+
+@dataclass
+class DraftRun:
+    """A run as it will be stored, with its steps and the runs inside it in their order."""
+
+    name: str
+    script: LoadedScript
+    parameters: dict[str, StoredForm]
+    context: dict[str, Any]
+    items: list[DraftStep | DraftRun] = field(default_factory=list)
+
+    def steps(self) -> list[DraftStep]:
+        """All steps of the tree in the order of execution."""
+        return [s for item in self.items for s in ([item] if isinstance(item, DraftStep) else item.steps())]
+
+
+@dataclass(frozen=True)
+class DraftedTarget:
+    """One target with its whole tree and the extra fields as they count for it."""
+
+    request: RunRequest
+    target: Target
+    run: DraftRun
+    fields: FieldValues
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What surrounds a script while it is drafted."""
+
+    when: tuple[dict[str, Any], ...] = ()
+    #: Inside a child script, so that its steps count for the lists of success and failure.
+    in_child: bool = False
+    ancestors: tuple[str, ...] = ()
+
+
+class Drafter:
+    """Drafts runs for one target. `properties` and `fields` are the values that the plan fixes."""
+
+    def __init__(
+        self,
+        content: ContentRepository,
+        target: Target,
+        properties: Mapping[str, str],
+        fields: Mapping[str, str],
+    ) -> None:
+        self.content, self.target, self.properties, self.fields = content, target, properties, fields
+        self.revisions: dict[str, LoadedScript] = {}
+        self.root_context: dict[str, Any] = {}
+
+    def draft(self, request: RunRequest) -> DraftRun:
+        """The whole tree. Raises UsageError with the reason why this target cannot be planned."""
+        script = self.content.script(request.script, self.target.client_slug)
+        if script.definition.target != self.target.kind:
+            raise UsageError(f"the script {script.definition.name!r} is for a {script.definition.target}")
+        self.root_context = {"levels": list(request.levels), "columns": dict(request.columns)}
+        declared = script.definition.parameters
+        columns = {name: value for name, value in request.columns.items() if name in declared}
+        given: dict[str, StoredForm] = {n: {"value": v} for n, v in {**columns, **request.parameters}.items()}
+        run = self._script(script, script.definition.name, given, _Around())
+        run.context = {**self.root_context, **run.context}
+        if not run.steps():
+            raise UsageError(f"the script {script.definition.name!r} has nothing to do here")
+        return run
+
+    def _script(self, script: LoadedScript, name: str, given: Mapping[str, StoredForm], around: _Around) -> DraftRun:
+        definition = script.definition
+        if definition.name in around.ancestors or len(around.ancestors) >= MAX_DEPTH:
+            chain = " > ".join((*around.ancestors, definition.name))
+            raise UsageError(f"the script calls itself or is nested too deeply: {chain}")
+        parameters = self._parameters(script, given)
+        self.revisions[script.digest] = script
+        scope = Scope(self.target, parameters, definition.globals, self.properties, self.fields)
+        run = DraftRun(name, script, parameters, {})
+        around = _Around(around.when, around.in_child, (*around.ancestors, definition.name))
+        if definition.body is not None:
+            run.items.append(self._body_step(script, scope, around))
+        for step in definition.steps:
+            run.items.extend(self._step(step, scope, around))
+        return run
+
+    def _parameters(self, script: LoadedScript, given: Mapping[str, StoredForm]) -> dict[str, StoredForm]:
+        declared = script.definition.parameters
+        unknown = sorted(set(given) - set(declared))
+        if unknown:
+            raise UsageError(
+                f"the script {script.definition.name!r} takes no parameter {', '.join(map(repr, unknown))}"
+            )
+        result: dict[str, StoredForm] = {}
+        for name, definition in declared.items():
+            form = given.get(name)
+            if form is None and definition.default is not None:
+                form = {"value": definition.default}
+            if form is None:
+                if definition.required:
+                    raise UsageError(f"the script {script.definition.name!r} needs the parameter {name!r}")
+                continue
+            result[name] = {"value": coerce(name, definition, form["value"])} if "value" in form else form
+            if (definition.type is ParameterType.SECRET) != ("secret" in form):
+                raise UsageError(f"the parameter {name!r} must {'' if 'secret' not in form else 'not '}be a secret")
+        return result
+
+    def _step(self, step: StepDefinition, scope: Scope, around: _Around) -> list[DraftStep | DraftRun]:
+        when = (*around.when, *(self._condition(c, scope) for c in step.when))
+        inner = _Around(when, around.in_child, around.ancestors)
+        never = next((c for c in when if c.get("holds") is False), None)
+        if never is not None:
+            return [_not_here(step, when, never)]
+        if step.function:
+            return [self._function_step(step, scope, inner)]
+        given = {name: scope.form(raw) for name, raw in step.with_.items()}
+        if step.script:
+            script = self.content.script(step.script, self.target.client_slug)
+            inner = _Around(when, True, around.ancestors)
+            runs = [(step.name, script)]
+        elif step.children:
+            runs = [(s.definition.name, s) for s in self._children(step.children)]
+            inner = _Around(when, True, around.ancestors)
+        else:
+            runs = self._fallback(step.name)
+        drafts: list[DraftStep | DraftRun] = []
+        for name, script in runs:
+            run = self._script(script, name, given, inner)
+            run.context = {"step": step.name, "on_failure": step.on_failure.value, "part": part_of(step)}
+            drafts.append(run)
+        return drafts
+
+    def _children(self, wrapper: str) -> tuple[LoadedScript, ...]:
+        selection = self.content.children(wrapper, self.target.client_slug)
+        self.root_context["children"] = {
+            "source": selection.source,
+            "reason": selection.reason,
+            "scripts": [{"name": s.definition.name, "digest": s.digest} for s in selection.scripts],
+        }
+        return selection.scripts
+
+    def _fallback(self, name: str) -> list[tuple[str, LoadedScript]]:
+        """The fallback that the client's dropdown selects; its outcome is fixed in the plan (facts 4)."""
+        option = self.fields.get(FALLBACK_FIELD) or None
+        script = self.content.fallback(option if option != "0" else None)
+        definition = script.definition
+        literal = self.properties.get(LITERAL_PROPERTY) == "1"
+        outcome = (definition.literal_outcome if literal else None) or definition.outcome
+        assert outcome is not None
+        self.root_context["fallback"] = {
+            "option": definition.option,
+            "script": definition.name,
+            "outcome": outcome.model_dump(),
+            "literal": literal,
+        }
+        self.revisions[script.digest] = script
+        return [(name, script)] if definition.steps or definition.body else []
+
+    def _function_step(self, step: StepDefinition, scope: Scope, around: _Around) -> DraftStep:
+        function = registry.get(step.function or "")
+        forms = {name: scope.form(raw) for name, raw in step.with_.items()}
+        uses = {}
+        for name in function.uses_scripts:
+            script = self.content.script(name, self.target.client_slug)
+            self.revisions[script.digest] = script
+            uses[script.definition.name] = script.digest
+        options = {
+            "when": list(around.when),
+            "on_failure": step.on_failure.value,
+            "retries": _retries(step, None),
+            "time_limit": step.time_limit.total_seconds() if step.time_limit else None,
+            "repeatable": function.repeatable if step.repeatable is None else step.repeatable,
+            "destructive": function.destructive,
+            "on_target": function.on_target,
+            "in_child": around.in_child,
+            "revisions": uses,
+            **preview(step, forms),
+        }
+        return DraftStep(step.name, function.name, None, forms, options)
+
+    def _body_step(self, script: LoadedScript, scope: Scope, around: _Around) -> DraftStep:
+        definition = script.definition
+        file = self._body_file(script)
+        verify = definition.verify
+        options = {
+            "when": list(around.when),
+            "on_failure": "collect",
+            "retries": _retries(None, script),
+            "time_limit": definition.time_limit.total_seconds(),
+            "repeatable": definition.repeatable,
+            "destructive": True,
+            "on_target": True,
+            "in_child": around.in_child,
+            "revisions": {definition.name: script.digest},
+            "body": file,
+            "verify": verify.model_dump(by_alias=True, exclude_none=True) if verify else None,
+            "verify_with": {n: scope.form(raw) for n, raw in verify.with_.items()} if verify else {},
+            "preview": f"run {file} of {definition.name!r}" + (f", then verify by {_how(verify)}" if verify else ""),
+            "label": definition.name,
+        }
+        return DraftStep(definition.name, None, script.digest, dict(scope.parameters), options)
+
+    def _body_file(self, script: LoadedScript) -> str:
+        bodies = script.definition.body or {}
+        platform = (self.target.places.get("computer") or {}).get("platform", "any")
+        file = bodies.get(platform) or bodies.get("any")
+        if file is None:
+            raise UsageError(f"the script {script.definition.name!r} has no body for {platform}")
+        return file
+
+    def _condition(self, condition: Condition, scope: Scope) -> dict[str, Any]:
+        stored = condition.model_dump(by_alias=True, exclude_none=True)
+        subject = parse_subject(condition.value)
+        if subject.kind not in RUNTIME_SUBJECTS:
+            stored["known"] = self._subject(subject, scope)
+            stored["holds"] = holds(stored, stored["known"])
+        return stored
+
+    def _subject(self, subject: Subject, scope: Scope) -> Any:
+        if subject.kind == "parameter":
+            return scope.parameters.get(subject.name, {}).get("value")
+        if subject.kind == "property":
+            return self.properties.get(subject.name)
+        if subject.kind == "field":
+            return self.fields.get(subject.name)
+        name = f"{subject.kind}.{subject.name}"
+        try:
+            return self.target.fact(name)
+        except KeyError:
+            raise UsageError(f"a condition looks at {name!r}, which this {self.target.kind} does not have") from None
+
+
+def _not_here(step: StepDefinition, when: tuple[dict[str, Any], ...], never: Mapping[str, Any]) -> DraftStep:
+    """A step whose conditions cannot hold for this target: kept, so that the plan and the report show it as skipped."""
+    why = f"{never['value']} is {never['known']}"
+    options = {"when": list(when), "on_failure": step.on_failure.value, "preview": f"skip: {why}", "label": step.name}
+    return DraftStep(step.name, step.function, None, {}, options)
+
+
+def part_of(step: StepDefinition) -> str:
+    """Which part of a wrapper a nested run is: children, fallback or script."""
+    return "children" if step.children else "fallback" if step.fallback else "script"
+
+
+def preview(step: StepDefinition, forms: Mapping[str, StoredForm]) -> dict[str, str]:
+    """What the step would do, in words, and how the lists call it. Raises UsageError for wrong parameters."""
+    function = registry.get(step.function or "")
+    deferred = sorted(name for name, form in forms.items() if "deferred" in form)
+    if deferred:
+        return {"preview": f"{function.summary} ({', '.join(deferred)}: known at run time)", "label": step.name}
+    values = {n: SecretStr("***") if "secret" in form else form["value"] for n, form in forms.items()}
+    try:
+        parameters = function.Parameters.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"step {step.name!r}: {function.name}: {faults}") from None
+    return {"preview": function.preview(parameters), "label": function.label(parameters, step.name)}
+
+
+def coerce(name: str, definition: ParameterDefinition, value: Any) -> Any:
+    """A script parameter's value in its declared type. Raises UsageError."""
+    text = str(value)
+    if definition.type is ParameterType.NUMBER:
+        try:
+            return int(text) if text.lstrip("-").isdigit() else float(text)
+        except ValueError:
+            raise UsageError(f"the parameter {name!r} must be a number, not {text!r}") from None
+    if definition.type is ParameterType.CHECKBOX:
+        if text.lower() not in ("0", "1", "true", "false"):
+            raise UsageError(f"the parameter {name!r} is a checkbox: 1 or 0, not {text!r}")
+        return text.lower() in ("1", "true")
+    if definition.type is ParameterType.DROPDOWN and text not in definition.options:
+        raise UsageError(f"the parameter {name!r} must be one of {', '.join(definition.options)}, not {text!r}")
+    if definition.required and not text.strip():
+        raise UsageError(f"the parameter {name!r} must not be empty")
+    return text
+
+
+def _retries(step: StepDefinition | None, script: LoadedScript | None) -> dict[str, Any] | None:
+    retries = (step.retries if step else None) or (script.definition.retries if script else None)
+    if retries is None:
+        return None
+    return {"attempts": retries.attempts, "wait": retries.wait.total_seconds(), "backoff": retries.backoff}
+
+
+def _how(verify: Any) -> str:
+    return verify.function or "its own verification body"
+
+
+def language_of(file: str) -> Language:
+    """sh, py or ps1, by the file's ending. Raises ContentError."""
+    language = _LANGUAGES.get(PurePath(file).suffix)
+    if language is not None:
+        return language
+    raise ContentError("a body is a .ps1, .sh or .py file", file=file)

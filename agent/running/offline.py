@@ -1,0 +1,41 @@
+"""Computers that are offline when their run's turn comes: nothing is started, the run waits, and may fizzle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent.installation import Installation
+from agent.inventory.contact import probe_contacts
+from agent.model.base import utcnow
+from agent.model.runs import ScriptRun
+from agent.running.targets import Target
+
+#: Seconds between two looks at a computer that is offline.
+LOOK_AGAIN = 60.0
+
+
+@dataclass(frozen=True)
+class Offline:
+    """The computer cannot be reached now."""
+
+    reason: str
+    look_again_in: float
+    #: The run has waited longer than `expires_at`: it fizzled (facts 11.6).
+    expired: bool
+
+
+def check_online(installation: Installation, run: ScriptRun, target: Target) -> Offline | None:
+    """None when the run may start. A computer without recent contact is probed once before it counts as offline."""
+    computer = target.places.get("computer")
+    if computer is None or computer["transport"] == "local":
+        return None
+    contact = computer["last_contact"]
+    recent = utcnow() - timedelta(seconds=installation.settings.online_seconds)
+    if contact is not None and datetime.fromisoformat(contact) >= recent:
+        return None
+    answers = probe_contacts(installation, computer_ids=[target.id])
+    if answers[target.id].reachable:
+        return None
+    expired = run.expires_at is not None and utcnow() >= run.expires_at
+    return Offline(f"offline: {answers[target.id].detail}", LOOK_AGAIN, expired)

@@ -1,0 +1,196 @@
+"""Planning: drafts for all targets, guardrails asked, everything stored; then released to the engine as it was stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from agent import audit
+from agent.content.definitions import Role
+from agent.content.repository import LoadedScript
+from agent.errors import Conflict, NotFound, UsageError
+from agent.installation import Installation
+from agent.inventory.effective import effective_values
+from agent.model.administration import SystemProperty
+from agent.model.base import utcnow
+from agent.model.runs import ACTIVE_RUN_STATES, Plan, RunState, RunStep, ScriptRevision, ScriptRun
+from agent.running import guardrails
+from agent.running.drafting import DraftedTarget, Drafter, DraftRun, DraftStep
+from agent.running.requests import PlanOrigin, RunRequest
+from agent.running.targets import Target, load_target, skip
+
+
+@dataclass(frozen=True)
+class DraftPlan:
+    """What would be started; nothing is stored. `skipped` holds [{"computer", "id", "client", "reason"}]."""
+
+    origin: PlanOrigin
+    targets: tuple[DraftedTarget, ...]
+    skipped: tuple[Mapping[str, Any], ...]
+    #: Guardrails that want an approval: [{"guardrail", "reason"}]
+    holds: tuple[Mapping[str, str], ...] = ()
+    #: Guardrails that forbid it, with the way round.
+    refusals: tuple[Mapping[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    revisions: Mapping[str, LoadedScript] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """A plan as it stands in the database."""
+
+    id: str
+    state: str
+    run_ids: tuple[str, ...]
+    holds: tuple[Mapping[str, str], ...]
+    skipped: tuple[Mapping[str, Any], ...]
+
+
+def draft_plan(installation: Installation, requests: Sequence[RunRequest], origin: PlanOrigin) -> DraftPlan:
+    """Draft every target and ask the guardrails. Changes nothing."""
+    targets: list[DraftedTarget] = []
+    skipped: list[Mapping[str, Any]] = list(origin.skipped)
+    revisions: dict[str, LoadedScript] = {}
+    with installation.database.reading() as session:
+        properties = {p.name: p.value for p in session.exec(select(SystemProperty)) if not p.is_secret}
+        for request in requests:
+            target = load_target(session, request.target_kind, request.target_id)
+            try:
+                _check_startable(session, installation, request, target, origin)
+                fields = effective_values(session, target.places)
+                drafter = Drafter(installation.content, target, properties, fields)
+                drafted = DraftedTarget(request, target, drafter.draft(request), fields)
+            except UsageError as error:
+                skipped.append(skip(target, str(error)))
+                continue
+            targets.append(drafted)
+            revisions.update(drafter.revisions)
+        verdict = guardrails.ask(session, installation.settings, targets, origin)
+    return DraftPlan(
+        origin=origin,
+        targets=tuple(t for t in targets if (t.target.kind, t.target.id) not in verdict.excluded),
+        skipped=(*skipped, *verdict.excluded.values()),
+        holds=verdict.holds,
+        refusals=verdict.refusals,
+        warnings=verdict.warnings,
+        revisions=revisions,
+    )
+
+
+def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
+    """Store a draft: held when a guardrail wants an approval, else ready to be released.
+
+    Raises GuardrailRefused when a guardrail forbids it, Conflict when the same tick was planned already.
+    """
+    guardrails.refuse(draft.refusals)
+    plan = Plan(
+        monitor=draft.origin.monitor, tick=draft.origin.tick, created_by=draft.origin.started_by,
+        state="held" if draft.holds else "planned", holds=[dict(h) for h in draft.holds],
+        skipped=[dict(s) for s in draft.skipped],
+    )  # fmt: skip
+    with installation.database.session() as session:
+        session.add(plan)
+        session.flush()
+        _store_revisions(session, draft.revisions)
+        roots = [_store_target(session, plan, t, draft.origin) for t in draft.targets]
+        details = {
+            "monitor": plan.monitor, "runs": len(roots), "holds": plan.holds, "reason": draft.origin.reason,
+            "overrides": sorted(draft.origin.overrides), "confirmed_clients": sorted(draft.origin.confirmed_clients),
+        }  # fmt: skip
+        audit.record(
+            session, actor=plan.created_by, action="plan.store", object_kind="plan", object_id=plan.id, details=details
+        )
+    return StoredPlan(plan.id, plan.state, tuple(r.id for r in roots), tuple(plan.holds), tuple(plan.skipped))
+
+
+def _check_startable(
+    session: Session, installation: Installation, request: RunRequest, target: Target, origin: PlanOrigin
+) -> None:
+    """Raises UsageError when this script cannot be started on this target now."""
+    definition = installation.content.script(request.script, target.client_slug).definition
+    if target.retired:
+        raise UsageError("it is retired")
+    if definition.role is Role.FUNCTION:
+        raise UsageError(f"{definition.name!r} is a function script: only another script can call it")
+    if origin.monitor is None and not definition.manual:
+        raise UsageError(f"{definition.name!r} is started by a monitor only")
+    active = session.exec(
+        select(ScriptRun).where(
+            col(ScriptRun.parent_id).is_(None), ScriptRun.target_kind == target.kind, ScriptRun.target_id == target.id,
+            col(ScriptRun.state).in_(ACTIVE_RUN_STATES),
+        )
+    )  # fmt: skip
+    for run in active:
+        if run.script == definition.name:
+            raise Conflict(f"{definition.name!r} is already {run.state} for it (run {run.id})")
+        if run.exclusive and definition.exclusive:
+            raise Conflict(f"another offboarding of it is {run.state} (run {run.id})")
+
+
+def _store_revisions(session: Session, revisions: Mapping[str, LoadedScript]) -> None:
+    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+    for digest, script in revisions.items():
+        row = {"digest": digest, "name": script.definition.name, "content": script.content(), "stored_at": utcnow()}
+        session.execute(insert(ScriptRevision).values(**row).on_conflict_do_nothing())
+
+
+def _store_target(session: Session, plan: Plan, drafted: DraftedTarget, origin: PlanOrigin) -> ScriptRun:
+    root = _run_row(plan, drafted, drafted.run, origin, None, 0)
+    root.exclusive = drafted.run.script.definition.exclusive
+    root.alert_id = drafted.request.alert_id
+    rows: list[ScriptRun | RunStep] = [root]
+    _collect(plan, drafted, drafted.run, root, root, origin, rows)
+    for ordinal, step in enumerate(r for r in rows if isinstance(r, RunStep)):
+        step.ordinal = ordinal
+    runs = [r for r in rows if isinstance(r, ScriptRun)]
+    for run in runs:
+        # Parents before children: the foreign key points at the parent.
+        session.add(run)
+        session.flush()
+    session.add_all(r for r in rows if isinstance(r, RunStep))
+    session.flush()
+    return root
+
+
+def _run_row(
+    plan: Plan, drafted: DraftedTarget, draft: DraftRun, origin: PlanOrigin, parent: ScriptRun | None, position: int
+) -> ScriptRun:
+    definition = draft.script.definition
+    return ScriptRun(
+        plan_id=plan.id, parent_id=parent.id if parent else None, position=position, script=definition.name,
+        role=definition.role.value, revision=draft.script.digest, target_kind=drafted.target.kind,
+        target_id=drafted.target.id, target_name=drafted.target.name, client_id=drafted.target.client_id,
+        context=draft.context, parameters=draft.parameters, started_by=origin.started_by, reason=origin.reason,
+        state=RunState.HELD if plan.state == "held" else RunState.PLANNED,
+    )  # fmt: skip
+
+
+def _collect(
+    plan: Plan, drafted: DraftedTarget, draft: DraftRun, run: ScriptRun, root: ScriptRun, origin: PlanOrigin,
+    rows: list[ScriptRun | RunStep],
+) -> None:  # fmt: skip
+    """Rows of a draft's items, depth first: the order in which they will be executed."""
+    for position, item in enumerate(draft.items):
+        if isinstance(item, DraftStep):
+            rows.append(
+                RunStep(
+                    root_id=root.id, ordinal=0, run_id=run.id, position=position, name=item.name,
+                    function=item.function, revision=item.revision, parameters=item.parameters, options=item.options,
+                )
+            )  # fmt: skip
+        else:
+            child = _run_row(plan, drafted, item, origin, run, position)
+            rows.append(child)
+            _collect(plan, drafted, item, child, root, origin, rows)
+
+
+def load_plan(session: Session, plan_id: str) -> Plan:
+    """The plan with that id. Raises NotFound."""
+    plan = session.get(Plan, plan_id)
+    if plan is None:
+        raise NotFound(f"there is no plan {plan_id!r}")
+    return plan

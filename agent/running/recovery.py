@@ -1,0 +1,92 @@
+"""Making the engine agree with our tables: runs whose worker died, that the engine lost, or never heard of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from agent import audit
+from agent.installation import Installation
+from agent.model.base import utcnow
+from agent.model.runs import RunState, RunStep, ScriptRun, StepState
+from agent.running.engine import EnginePort, SegmentStatus, segment_id
+from agent.running.liveness import Liveness
+
+log = structlog.get_logger()
+#: A run whose worker died so often while executing it is not tried again: it may be what kills the worker.
+MAX_RECOVERIES = 5
+#: Seconds after which a queued run that the engine does not know counts as lost: the enqueuing may still be under way.
+GRACE = 5.0
+
+
+def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) -> list[str]:
+    """Queue again what is queued or running in our tables and in no living hands. Returns the ids of those runs.
+
+    Safe to call from many workers at once: a segment is raised by a conditional update, and its id is unique.
+    """
+    with installation.database.reading() as session:
+        query = select(ScriptRun).where(
+            col(ScriptRun.parent_id).is_(None), col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING))
+        )
+        runs = list(session.exec(query))
+    if not runs:
+        return []
+    statuses = port.statuses((r.id, r.segment) for r in runs)
+    alive: dict[str, bool] = {}
+    again = []
+    for run in runs:
+        status = statuses.get(segment_id(run.id, run.segment))
+        if status is None:
+            if run.queued_at is not None and utcnow() - run.queued_at > timedelta(seconds=GRACE):
+                port.enqueue(run.id, run.segment, run.client_id, delay_seconds=_delay(run))
+                again.append(run.id)
+        elif _abandoned(status, liveness, alive) and _take_over(installation, port, run):
+            again.append(run.id)
+    return again
+
+
+def _abandoned(status: SegmentStatus, liveness: Liveness, alive: dict[str, bool]) -> bool:
+    if status.phase == "queued":
+        return False
+    if status.phase == "over":
+        # It ended without ending the run: an error of the database, or a worker that was told to stop.
+        return True
+    executor = status.executor or ""
+    if executor not in alive:
+        alive[executor] = liveness.alive(executor)
+    return not alive[executor]
+
+
+def _take_over(installation: Installation, port: EnginePort, run: ScriptRun) -> bool:
+    """Raise the segment, so that the old one can store nothing more, and queue the new one."""
+    given_up = run.recoveries >= MAX_RECOVERIES
+    with installation.database.session() as session:
+        current = session.get(ScriptRun, run.id)
+        if current is None or current.segment != run.segment or current.finished_at is not None:
+            return False
+        current.segment, current.recoveries = run.segment + 1, run.recoveries + 1
+        if given_up:
+            current.state, current.finished_at = RunState.UNKNOWN, utcnow()
+            current.result = {"reason": f"its worker ended {run.recoveries} times while it was executed"}
+            states = (StepState.WAITING, StepState.RUNNING)
+            session.execute(
+                update(RunStep).where(col(RunStep.root_id) == run.id, col(RunStep.state).in_(states))
+                .values(state=StepState.UNKNOWN, finished_at=utcnow())
+            )  # fmt: skip
+        session.add(current)
+        audit.record(
+            session, actor="system", action="run.give_up" if given_up else "run.recover", object_kind="run",
+            object_id=run.id, client_id=run.client_id, details={"segment": current.segment},
+        )  # fmt: skip
+    log.warning("run_recovered", run=run.id, segment=run.segment + 1, given_up=given_up)
+    if not given_up:
+        port.cancel(run.id, run.segment)
+        port.enqueue(run.id, run.segment + 1, run.client_id)
+    return True
+
+
+def _delay(run: ScriptRun) -> float:
+    return max(0.0, (run.not_before - utcnow()).total_seconds()) if run.not_before else 0.0

@@ -1,0 +1,228 @@
+"""What one can do with plans and runs: release, approve, cancel, resume, retry. Console and command line call these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from agent import audit
+from agent.errors import Conflict, GuardrailRefused, NotFound, UsageError
+from agent.installation import Installation
+from agent.model.base import utcnow
+from agent.model.monitors import MonitorStatus
+from agent.model.runs import Plan, RunState, RunStep, ScriptRun, StepState
+from agent.running.engine import EnginePort
+from agent.running.planning import StoredPlan, draft_plan, load_plan, store_plan
+from agent.running.requests import PlanOrigin, RunRequest
+from agent.services import properties
+
+
+def find_run(session: Session, given: str) -> ScriptRun:
+    """The root run with that id, or with the only id that begins so. Raises NotFound, UsageError when several do."""
+    query = select(ScriptRun).where(
+        col(ScriptRun.parent_id).is_(None), col(ScriptRun.id).startswith(given, autoescape=True)
+    )
+    found = session.exec(query.limit(2)).all() if given else []
+    if not found:
+        raise NotFound(f"there is no run {given!r}; `exeunt run list` shows them")
+    if len(found) > 1 and found[0].id != given:
+        raise UsageError(f"several runs begin with {given!r}: write more of the id")
+    return found[0]
+
+
+def release(installation: Installation, port: EnginePort, plan_id: str, *, actor: str) -> list[str]:
+    """Give the runs of a stored plan to the engine. Returns their ids. Raises Conflict when the plan is held."""
+    with installation.database.session() as session:
+        plan = load_plan(session, plan_id)
+        if plan.state != "planned":
+            raise Conflict(
+                f"the plan {plan_id} is {plan.state}" + (_approve_hint(plan) if plan.state == "held" else "")
+            )
+        runs = _release(session, plan, actor)
+    _enqueue(port, runs)
+    return [r.id for r in runs]
+
+
+def approve(
+    installation: Installation, port: EnginePort, given: str, *, actor: str, reason: str,
+    confirmed_clients: Iterable[str] = (),
+) -> list[str]:  # fmt: skip
+    """Approve a held plan (by its id or that of one of its runs) and release it as it was stored.
+
+    `confirmed_clients`: slugs of the clients whose offboarding as a whole is confirmed by name. Raises UsageError for
+    an empty reason, Conflict when nothing is held, GuardrailRefused when a confirmation or the permission is missing.
+    """
+    if not reason.strip():
+        raise UsageError("an approval needs a reason: --reason TEXT")
+    with installation.database.session() as session:
+        plan = _find_plan(session, given)
+        if plan.state != "held":
+            raise Conflict(f"the plan {plan.id} is {plan.state}, not held")
+        _check_approval(session, installation, plan, actor, frozenset(confirmed_clients))
+        plan.approved_by, plan.approved_at, plan.approval_reason, plan.state = actor, utcnow(), reason, "planned"
+        session.add(plan)
+        if plan.monitor is not None:
+            confirm_monitor(session, plan.monitor, actor)
+        audit.record(
+            session, actor=actor, action="plan.approve", object_kind="plan", object_id=plan.id,
+            details={"reason": reason, "holds": plan.holds, "confirmed_clients": sorted(confirmed_clients)},
+        )  # fmt: skip
+        runs = _release(session, plan, actor)
+    _enqueue(port, runs)
+    return [r.id for r in runs]
+
+
+def check_client_permission(installation: Installation, session: Session, actor: str) -> None:
+    """Raises GuardrailRefused unless the actor may confirm the offboarding of whole clients."""
+    allowed = {
+        name.strip()
+        for name in (properties.value_of(installation, session, properties.CLIENT_APPROVERS) or "").split(",")
+    }
+    if actor not in allowed:
+        raise GuardrailRefused(
+            f"{actor!r} may not confirm the offboarding of a whole client: an administrator adds the name to the system "
+            f"property {properties.CLIENT_APPROVERS}",
+            guardrail="client_flag",
+        )
+
+
+def confirm_monitor(session: Session, monitor: str, actor: str) -> None:
+    """Remember that a person has confirmed this monitor's first real run."""
+    status = session.get(MonitorStatus, monitor) or MonitorStatus(monitor=monitor)
+    if status.confirmed_at is None:
+        status.confirmed_by, status.confirmed_at = actor, utcnow()
+        audit.record(session, actor=actor, action="monitor.confirm", object_kind="monitor", object_id=monitor)
+    session.add(status)
+
+
+def cancel(installation: Installation, port: EnginePort, given: str, *, actor: str, reason: str | None) -> str:
+    """Cancel a run, or a whole plan that is held. Returns what that means: `cancelled` or `stops after this step`.
+
+    Raises Conflict when it is over.
+    """
+    with installation.database.session() as session:
+        plan = session.get(Plan, given)
+        runs = _runs_of(session, plan) if plan else [find_run(session, given)]
+        open_runs = [r for r in runs if r.finished_at is None]
+        if not open_runs:
+            raise Conflict(f"{given} is over: there is nothing to cancel")
+        for run in open_runs:
+            run.cancel_requested_at, run.cancelled_by = utcnow(), actor
+            if run.state != RunState.RUNNING:
+                _cancel_unstarted(session, run)
+            session.add(run)
+            audit.record(
+                session, actor=actor, action="run.cancel", object_kind="run", object_id=run.id,
+                client_id=run.client_id, details={"reason": reason, "state": run.state},
+            )  # fmt: skip
+        if plan is not None and plan.state in ("held", "planned"):
+            plan.state = "cancelled"
+            session.add(plan)
+    for run in open_runs:
+        if run.queued_at is not None:
+            port.cancel(run.id, run.segment)
+    return "stops after this step" if any(r.state == RunState.RUNNING for r in open_runs) else "cancelled"
+
+
+def resume(installation: Installation, port: EnginePort, given: str, *, actor: str) -> str:
+    """Let a run that waits go on now. Raises Conflict when it does not wait."""
+    with installation.database.session() as session:
+        run = find_run(session, given)
+        if run.state == RunState.HELD:
+            raise Conflict(f"run {run.id} is held: approve it with `exeunt run approve {run.plan_id} --reason TEXT`")
+        if run.finished_at is not None:
+            raise Conflict(f"run {run.id} is {run.state}: start it again with `exeunt run retry {run.id}`")
+        run.not_before = None
+        session.add(run)
+        audit.record(
+            session, actor=actor, action="run.resume", object_kind="run", object_id=run.id, client_id=run.client_id
+        )
+    port.wake(run.id, run.segment)
+    return run.id
+
+
+def retry(installation: Installation, given: str, *, actor: str, reason: str | None) -> StoredPlan:
+    """Plan the same script on the same target once more; what is verified already is found done and left alone.
+
+    The plan is made anew from the present content. Raises Conflict while the first run is not over.
+    """
+    with installation.database.reading() as session:
+        run = find_run(session, given)
+    if run.finished_at is None:
+        raise Conflict(f"run {run.id} is {run.state}: it is not over yet")
+    parameters = {n: f["value"] for n, f in run.parameters.items() if "value" in f}
+    levels = tuple(run.context.get("levels", ()))
+    request = RunRequest(run.script, run.target_kind, run.target_id, parameters, run.alert_id, levels)
+    draft = draft_plan(installation, [request], PlanOrigin(actor, reason=reason or f"retry of {run.id}"))
+    if not draft.targets:
+        raise Conflict(f"{run.target_name} cannot be tried again: {draft.skipped[0]['reason']}")
+    stored = store_plan(installation, draft)
+    with installation.database.session() as session:
+        session.execute(update(ScriptRun).where(col(ScriptRun.id).in_(stored.run_ids)).values(retry_of=run.id))
+    return stored
+
+
+def _find_plan(session: Session, given: str) -> Plan:
+    plan = session.get(Plan, given)
+    if plan is not None:
+        return plan
+    run = find_run(session, given)
+    return load_plan(session, run.plan_id or "")
+
+
+def _check_approval(
+    session: Session, installation: Installation, plan: Plan, actor: str, confirmed: frozenset[str]
+) -> None:
+    for hold in plan.holds:
+        if hold["guardrail"] != "client_flag":
+            continue
+        if hold["client"] not in confirmed:
+            raise GuardrailRefused(f"{hold['reason']}: --confirm-client {hold['client']}", guardrail="client_flag")
+        check_client_permission(installation, session, actor)
+    threshold = installation.settings.second_person_from
+    if actor == plan.created_by and threshold is not None and len(_runs_of(session, plan)) >= threshold:
+        raise GuardrailRefused(
+            f"{threshold} computers or more are approved by somebody else than {actor!r}, who planned them",
+            guardrail="second_person",
+        )
+
+
+def _runs_of(session: Session, plan: Plan) -> list[ScriptRun]:
+    query = select(ScriptRun).where(ScriptRun.plan_id == plan.id, col(ScriptRun.parent_id).is_(None))
+    return list(session.exec(query.order_by(col(ScriptRun.created_at), col(ScriptRun.id))))
+
+
+def _release(session: Session, plan: Plan, actor: str) -> list[ScriptRun]:
+    """Within the caller's transaction: the runs count as queued before the engine hears of them."""
+    runs = [r for r in _runs_of(session, plan) if r.state in (RunState.PLANNED, RunState.HELD)]
+    plan.state = "released"
+    session.add(plan)
+    for run in runs:
+        run.state, run.queued_at = RunState.QUEUED, utcnow()
+        session.add(run)
+    audit.record(
+        session, actor=actor, action="plan.release", object_kind="plan", object_id=plan.id,
+        details={"runs": [r.id for r in runs]},
+    )  # fmt: skip
+    return runs
+
+
+def _enqueue(port: EnginePort, runs: Iterable[ScriptRun]) -> None:
+    """A crash in here is mended by `agent.running.recovery`: what is queued in our tables is queued again."""
+    for run in runs:
+        port.enqueue(run.id, run.segment, run.client_id)
+
+
+def _cancel_unstarted(session: Session, run: ScriptRun) -> None:
+    run.state, run.finished_at, run.result = RunState.CANCELLED, utcnow(), {"cancelled": "before the first step"}
+    states = (StepState.WAITING,)
+    session.execute(
+        update(RunStep).where(col(RunStep.root_id) == run.id, col(RunStep.state).in_(states))
+        .values(state=StepState.CANCELLED, finished_at=utcnow())
+    )  # fmt: skip
+
+
+def _approve_hint(plan: Plan) -> str:
+    return f": `exeunt run approve {plan.id} --reason TEXT`"

@@ -1,0 +1,61 @@
+"""A worker: takes segments from the queue, keeps its lock, and looks after runs whose worker died."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+import structlog
+
+from agent.errors import StoreError
+from agent.installation import Installation
+from agent.running.engine import EnginePort, EngineWorker
+from agent.running.executor import Executor
+from agent.running.liveness import Liveness
+from agent.running.recovery import reconcile
+
+log = structlog.get_logger()
+#: Seconds between two looks for runs in dead hands.
+RECONCILE_SECONDS = 2.0
+
+
+class Worker:
+    """Executes runs in this process between entering and leaving its context. At most one per process."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.port = EnginePort(installation.settings)
+        self.engine = EngineWorker(installation.settings, Executor(installation, self.port).execute)
+        self.liveness = Liveness(installation)
+        self._stop = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="exeunt-reconcile", daemon=True)
+
+    def __enter__(self) -> Worker:
+        # The lock first: a worker must never execute without one, or another would take its runs.
+        self.liveness.hold(self.engine.executor_id)
+        self.engine.start()
+        self._keeper.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._keeper.join()
+        self.engine.stop()
+        self.liveness.release()
+        self.port.close()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(RECONCILE_SECONDS):
+            try:
+                if not self.liveness.is_held():
+                    raise StoreError("the lock of this worker is gone")
+                reconcile(self.installation, self.port, self.liveness)
+            except StoreError as error:
+                # Without its lock another worker takes the runs over: end at once rather than act twice.
+                if not self.installation.settings.is_sqlite:
+                    log.critical("worker_lost_its_lock", reason=str(error))
+                    os._exit(70)
+                log.error("reconcile_failed", reason=str(error))
