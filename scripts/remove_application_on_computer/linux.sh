@@ -72,7 +72,8 @@ find_rpm() {
     # rpm also takes name-version: only rows of exactly this name count.
     rows=$(rpm -q --qf '%{NAME}|%{VERSION}-%{RELEASE}|%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' -- "$NAME" \
         2>"$SCRATCH/rpm")
-    if [ $? -ne 0 ] && grep -q 'error:' "$SCRATCH/rpm"; then
+    code=$?
+    if [ "$code" -ne 0 ] && grep -q 'error:' "$SCRATCH/rpm"; then
         cat "$SCRATCH/rpm" >&2
         TROUBLE='the RPM database cannot be read'
         return 0

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.content import reading
-from agent.errors import StepError, TimeLimitReached
+from agent.errors import StepError
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
 from agent.model.places import Client, Computer, Location
 from agent.shipped import path as shipped_path
-from agent.transports.base import Execution
+from agent.transports.base import Body
+from agent.transports.local import LocalTransport
+from agent.transports.output import OutputCollector
 
 
 def load_script(name: str) -> tuple[Any, Mapping[str, str]]:
@@ -33,7 +33,7 @@ def load_script(name: str) -> tuple[Any, Mapping[str, str]]:
 
 @dataclass
 class LocalContext:
-    """Runs the Linux bodies of shipped scripts with /bin/sh on this machine. `environment` changes what they see."""
+    """Runs the bodies of shipped scripts on this machine by the local transport. `environment` changes what they see."""
 
     installation: Installation
     target_id: int
@@ -48,7 +48,7 @@ class LocalContext:
     target_kind: str = "computer"
     plan: dict[str, Any] = field(default_factory=dict)
     platform: str = "linux"
-    shell: tuple[str, ...] = ("/bin/sh",)
+    folder: Path = Path()
     environment: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
     credentials: dict[str, tuple[Mapping[str, Any], Mapping[str, str]]] = field(default_factory=dict)
@@ -72,18 +72,16 @@ class LocalContext:
             f"{script} does not declare {unknown - set(definition.parameters)}"
         )
         text = bodies[files.get(self.platform) or files["any"]]
-        variables = {f"EXEUNT_{k.upper()}": str(v) for k, v in {**parameters, **(secrets or {})}.items()}
-        started = datetime.now(UTC)
-        try:
-            done = subprocess.run(
-                [*self.shell, "-c", text], env={**os.environ, **self.environment, **variables}, capture_output=True,
-                stdin=subprocess.DEVNULL, timeout=time_limit, text=True, errors="replace", check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise TimeLimitReached(f"ended after {time_limit} seconds") from None
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        answer = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
-        return BodyResult(Execution(done.returncode, started, datetime.now(UTC)), done.stdout, done.stderr, answer)
+        # What a test changes about the computer is put before the body: the transport's environment is its own.
+        before = "".join(f"{k}={shlex.quote(v)}; export {k}\n" for k, v in self.environment.items())
+        output = OutputCollector(self.folder, f"body{len(self.calls)}", 65_536, 1_048_576)
+        execution = LocalTransport().run(
+            Body(before + text, "sh", parameters, secrets or {}, time_limit or 600.0), output
+        )
+        streams = output.finish()
+        last = output.last_line("stdout")
+        answer = json.loads(last) if last and last.startswith("{") else None
+        return BodyResult(execution, streams["stdout"]["text"], streams["stderr"]["text"], answer)
 
     def finished_steps(self) -> list[FinishedStep]:
         return self.finished
@@ -119,7 +117,12 @@ def local_context(installation: Installation, two_clients: Any, tmp_path: Path) 
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         return LocalContext(
-            installation, computer.computer_id, computer.client_id, places, environment={"HOME": str(home)}
+            installation,
+            computer.computer_id,
+            computer.client_id,
+            places,
+            folder=tmp_path / "output",
+            environment={"HOME": str(home)},
         )
 
     return make
