@@ -55,7 +55,12 @@ class Document:
 
     def fault(self, reason: str, place: Place = ()) -> ContentError:
         """An error at a place of this file."""
+        place = self.written(place)
         return ContentError(reason, file=self.file, line=self.line(place), key=dotted(place))
+
+    def written(self, place: Place) -> Place:
+        """The place as it is written: `body: x.py` stands for `body: {any: x.py}`."""
+        return place[:-1] if place[-1:] == ("any",) and place not in self.lines else place
 
 
 D = TypeVar("D", bound=Definition)

@@ -203,8 +203,7 @@ def _names(scripts: Sequence[LoadedScript]) -> str:
 
 
 def _what_to_run(wrapper: str, client: str) -> str:
-    whose = "--partner" if client == PARTNER else f"--client {client}"
     return (
-        f'run `exeunt script duplicate "Offboarding Scripts - Partner [Template]" {whose}`, edit the duplicate, '
-        f'then run `exeunt script use "<its name>" --for "{wrapper}" {whose}`'
+        f'run `exeunt script duplicate "Offboarding Scripts - Partner [Template]" --client {client}`, edit the duplicate, '
+        f'then run `exeunt script use "<its name>" --wrapper "{wrapper}" --client {client}`'
     )

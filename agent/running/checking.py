@@ -61,8 +61,8 @@ def _of(error: ContentError) -> Fault:
 
 
 def _at(document: Document, found: Finding) -> Fault:
-    line = document.line(found.place) if document.lines else None
-    return Fault(str(document.file), line, dotted(found.place), found.reason, found.severity)
+    place = document.written(found.place)
+    return Fault(str(document.file), document.line(place), dotted(place), found.reason, found.severity)
 
 
 def _lists(repository: ContentRepository) -> Iterator[Fault]:
@@ -73,7 +73,10 @@ def _lists(repository: ContentRepository) -> Iterator[Fault]:
             try:
                 if repository.script(wrapper, slug).definition.role is not Role.WRAPPER:
                     yield _at(listing.document, Finding(place, f"`{wrapper}` is no wrapper"))
-                repository.children(wrapper, slug)
+                for position, child in enumerate(repository.children(wrapper, slug).scripts):
+                    yield from (
+                        _at(listing.document, f) for f in _child(repository, wrapper, child, (*place, position))
+                    )
             except ContentError as error:
                 yield _of(error)
             except UsageError as error:
@@ -81,6 +84,20 @@ def _lists(repository: ContentRepository) -> Iterator[Fault]:
             for position, name in enumerate(names):
                 if name in names[:position]:
                     yield _at(listing.document, Finding((*place, position), f"`{name}` is listed twice"))
+
+
+def _child(repository: ContentRepository, wrapper: str, child: LoadedScript, place: Place) -> Iterator[Finding]:
+    """Whether a wrapper's step gives a listed child what it needs, and nothing else."""
+    outer = repository.script(wrapper)
+    if child.definition.target != outer.definition.target:
+        yield Finding(place, f"`{child.name}` is for a {child.definition.target}, not a {outer.definition.target}")
+    for step in (s for s in outer.definition.steps if s.children == wrapper):
+        declared = child.definition.parameters
+        for name in (n for n, p in declared.items() if p.required and n not in step.with_):
+            yield Finding(place, f"`{child.name}` needs the parameter `{name}`, which the wrapper does not give")
+        for name in step.with_:
+            if name not in declared:
+                yield Finding(place, f"`{child.name}` has no parameter `{name}`, which the wrapper gives")
 
 
 def _monitor(repository: ContentRepository, monitor: LoadedMonitor) -> Iterator[Finding]:
