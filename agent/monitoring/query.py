@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -91,7 +91,7 @@ def bound_values(text: QueryText, own: Mapping[str, Any], settings: Settings, no
     values = {name: own[name] if name in own else parameter(name, settings, now) for name in text.parameters}
     if not settings.is_sqlite:
         return values
-    return {n: v.strftime(SQLITE_TIME) if isinstance(v, datetime) else v for n, v in values.items()}
+    return {n: v.astimezone(UTC).strftime(SQLITE_TIME) if isinstance(v, datetime) else v for n, v in values.items()}
 
 
 def parameter(name: str, settings: Settings, now: datetime) -> Any:
