@@ -147,13 +147,6 @@ class Condition(Definition):
         return self
 
 
-class FunctionCall(Definition):
-    """A call of a built-in function."""
-
-    function: str
-    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
-
-
 class Verification(Definition):
     """How a body's effect is verified: a function, or another body (exit 0 = done, 1 = not done, else unknown)."""
 
@@ -291,6 +284,14 @@ class Limits(Definition):
     share_of_fleet: float = Field(0.3, gt=0, le=1)
 
 
+class TableCondition(Definition):
+    """One more condition of the table/field/condition form."""
+
+    field: str
+    condition: Literal["equals", "not equals", "less than", "greater than", "contains", "is null", "is not null"]
+    result: str | None = None
+
+
 class TableCheck(Definition):
     """The table/field/condition form of a monitor (facts 11.1). `also` is a further condition in the same form."""
 
@@ -300,14 +301,6 @@ class TableCheck(Definition):
     result: str | None = None
     identity: str
     also: tuple[TableCondition, ...] = ()
-
-
-class TableCondition(Definition):
-    """One more condition of the table/field/condition form."""
-
-    field: str
-    condition: Literal["equals", "not equals", "less than", "greater than", "contains", "is null", "is not null"]
-    result: str | None = None
 
 
 class MonitorDefinition(Definition):

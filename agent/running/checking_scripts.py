@@ -8,16 +8,20 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from agent.content.definitions import Condition, ParameterDefinition, ParameterType, Role, StepDefinition
+from agent.content.definitions import Condition, ParameterDefinition, ParameterType, Platform, Role, StepDefinition
 from agent.content.faults import Place, near
 from agent.content.loaded import LoadedScript
-from agent.content.references import PLACES, Reference, parse_subject, parse_value, references, resolve
+from agent.content.references import PLACES, Reference, Subject, parse_subject, parse_value, references, resolve
 from agent.content.repository import ContentRepository, is_template
 from agent.errors import ExeuntError, UsageError
 from agent.functions import registry
 from agent.functions.base import Function
+from agent.model.runs import StepState
 from agent.running.drafting import FALLBACK_FIELD, coerce
 from agent.running.targets import KINDS
+
+#: How true and false are compared in conditions.
+_CHECKBOX = ("1", "0")
 
 
 @dataclass(frozen=True)
@@ -185,12 +189,36 @@ class _Checker:
         except UsageError as error:
             yield Finding(place, str(error))
             return
+        yield from self._comparison(condition, subject, place)
         if subject.kind in PLACES:
             yield from _column(f"{subject.kind}.{subject.name}", place)
         elif subject.kind == "parameter":
             yield from self._declared(subject.name, self.definition.parameters, "parameter", place)
         elif subject.kind == "step":
             yield from _earlier(subject.name, earlier, place)
+
+    def _comparison(self, condition: Condition, subject: Subject, place: Place) -> Iterator[Finding]:
+        """A word that the subject never is would make the step silently never, or always, run."""
+        allowed = self._words(subject)
+        for key, compared in (("is", condition.is_), ("is_not", condition.is_not)):
+            if allowed and compared is not None and compared not in allowed:
+                yield Finding((*place[:-1], key), _never_is(condition.value, compared, allowed))
+        for position, compared in enumerate(condition.in_ or ()):
+            if allowed and compared not in allowed:
+                yield Finding((*place[:-1], "in", position), _never_is(condition.value, compared, allowed))
+
+    def _words(self, subject: Subject) -> tuple[str, ...]:
+        """What a subject can be, where that is known; empty otherwise."""
+        if subject.kind in ("step", "children"):
+            return tuple(state.value for state in StepState)
+        if subject.kind == "outcome":
+            return _CHECKBOX if subject.name == "failure_ticket" else ("keep", "remove")
+        if (subject.kind, subject.name) == ("computer", "platform"):
+            return get_args(Platform)
+        if subject.kind == "parameter" and (parameter := self.definition.parameters.get(subject.name)):
+            return _CHECKBOX if parameter.type is ParameterType.CHECKBOX else parameter.options
+        column = KINDS[subject.kind].model_fields.get(subject.name) if subject.kind in PLACES else None
+        return _CHECKBOX if column is not None and column.annotation is bool else ()
 
     def _values(self, values: Mapping[str, Any], place: Place, earlier: list[str]) -> Iterator[Finding]:
         for name, value in values.items():
@@ -271,6 +299,10 @@ def _parsed(value: Any) -> Any:
         return parse_value(value)
     except UsageError:
         return None
+
+
+def _never_is(subject: str, word: str, allowed: Sequence[str]) -> str:
+    return f"`{subject}` is never `{word}`; it is one of {', '.join(f'`{a}`' for a in allowed)}"
 
 
 def _never(reference: Reference) -> object:
