@@ -1,0 +1,86 @@
+"""Who calls, and on which installation: what every command is given."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from agent.installation import Installation
+    from agent.running.engine import EnginePort
+    from agent.settings import Settings
+
+
+@dataclass
+class Caller:
+    """The global options. The installation is opened when a command first asks for it."""
+
+    workspace: Path | None = None
+    user: str | None = None
+    log_level: str | None = None
+
+    @cached_property
+    def actor(self) -> str:
+        """The user's name as the audit trail shall show it. Raises UsageError for a name that cannot be."""
+        try:
+            name = self.user if self.user is not None else getpass.getuser()
+        except (KeyError, OSError, ImportError):
+            raise UsageError("your user name cannot be found out: say who you are with --user NAME") from None
+        if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > 200:
+            raise UsageError(f"{name!r} is no user name: one line of printable characters (--user NAME)")
+        return name
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the workspace, which need not exist yet."""
+        from agent.cli.logs import configure
+        from agent.settings import load_settings
+
+        settings = load_settings(self.workspace)
+        configure(self.log_level or settings.log_level)
+        return settings
+
+    @cached_property
+    def installation(self) -> Installation:
+        """The opened installation. Raises SettingsError when there is no workspace."""
+        from agent.installation import open_installation
+
+        _ = self.settings
+        return open_installation(self.workspace)
+
+    @contextmanager
+    def engine(self) -> Iterator[EnginePort]:
+        """The port to the engine, given back at the end."""
+        from agent.running.engine import EnginePort
+
+        port = EnginePort(self.installation.settings)
+        try:
+            yield port
+        finally:
+            port.close()
+
+    def close(self) -> None:
+        """Give the database's connections back."""
+        if "installation" in self.__dict__:
+            self.installation.database.close()
+
+
+pass_caller = click.make_pass_decorator(Caller, ensure=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def limit_option(default: int = 100) -> Callable[[Any], Any]:
+    """`--limit N`, for lists that may be long."""
+    return click.option(
+        "--limit", type=click.IntRange(1, 100_000), default=default, show_default=True, help="At most so many lines."
+    )
