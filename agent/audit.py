@@ -24,6 +24,7 @@ from agent.errors import UsageError
 from agent.model.administration import AuditEntry
 from agent.model.base import UTCDateTime, utcnow
 from agent.model.fields import Form
+from agent.model.places import Client, Computer, Contact, Location
 
 #: The digest before the first entry.
 GENESIS = "0" * 64
@@ -41,10 +42,10 @@ _FIELD: Table = _TABLES["extrafield"]
 _DATA: Table = _TABLES["extrafielddata"]
 #: Level -> (word, table, key).
 _LEVELS: dict[int, tuple[str, Table, str]] = {
-    Form.COMPUTER: ("computer", _TABLES["computers"], "computerid"),
-    Form.LOCATION: ("location", _TABLES["locations"], "locationid"),
-    Form.CLIENT: ("client", _TABLES["clients"], "clientid"),
-    Form.CONTACT: ("contact", _TABLES["contacts"], "contactid"),
+    Form.COMPUTER: ("computer", _TABLES[str(Computer.__tablename__)], "computerid"),
+    Form.LOCATION: ("location", _TABLES[str(Location.__tablename__)], "locationid"),
+    Form.CLIENT: ("client", _TABLES[str(Client.__tablename__)], "clientid"),
+    Form.CONTACT: ("contact", _TABLES[str(Contact.__tablename__)], "contactid"),
 }
 _SECRET_NAME = re.compile(r"pass(word|phrase|wd)|secret|token|(api|access|private|master)[_-]?key|credentials?$", re.I)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class Caller:
         if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > 200:
             raise UsageError(f"{name!r} is no user name: one line of printable characters (--user NAME)")
         return name
+
+    @property
+    def folder(self) -> Path:
+        """The workspace's folder, which need not exist yet."""
+        return (self.workspace or Path(os.environ.get("EXEUNT_WORKSPACE") or "exeunt-workspace")).absolute()
 
     @cached_property
     def settings(self) -> Settings:

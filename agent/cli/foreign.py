@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from agent.errors import SettingsError
 
@@ -32,7 +33,7 @@ def owners(path: list[str]) -> set[str]:
                 names = [e.name for e in entries if e.name.endswith((".dist-info", ".egg-info"))]
         except OSError:
             continue  # not a folder: a zip file, or gone
-        found |= {_distribution(name) for name in names if _brings_agent(os.path.join(folder, name))}
+        found |= {_distribution(name) for name in names if _brings_agent(Path(folder, name))}
     return found
 
 
@@ -40,17 +41,16 @@ def _distribution(folder_name: str) -> str:
     return folder_name.rsplit(".", 1)[0].split("-")[0].replace("_", "-").lower()
 
 
-def _brings_agent(folder: str) -> bool:
-    top = _read(os.path.join(folder, "top_level.txt"))
+def _brings_agent(folder: Path) -> bool:
+    top = _read(folder / "top_level.txt")
     if top is not None:
         return b"agent" in top.split()
-    record = _read(os.path.join(folder, "RECORD"))
+    record = _read(folder / "RECORD")
     return record is not None and (record.startswith(b"agent/") or b"\nagent/" in record or b"\nagent.py," in record)
 
 
-def _read(file: str) -> bytes | None:
+def _read(file: Path) -> bytes | None:
     try:
-        with open(file, "rb") as stream:
-            return stream.read()
+        return file.read_bytes()
     except OSError:
         return None

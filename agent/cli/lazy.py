@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 
-
 class Command(click.Command):
     """A command whose help ends with examples."""
 

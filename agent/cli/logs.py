@@ -13,7 +13,18 @@ from agent.audit import mask
 from agent.cli.output import clean
 
 #: Libraries that tell too much below this level, such as addresses with tokens in them.
-_QUIET = ("httpx", "httpcore", "paramiko", "urllib3", "apscheduler", "dbos", "sqlalchemy", "alembic", "spnego", "pypsrp")
+_QUIET = (
+    "httpx",
+    "httpcore",
+    "paramiko",
+    "urllib3",
+    "apscheduler",
+    "dbos",
+    "sqlalchemy",
+    "alembic",
+    "spnego",
+    "pypsrp",
+)
 
 
 def configure(level: str) -> None:
