@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import secrets
 from collections.abc import Mapping
@@ -244,3 +245,12 @@ class Announcement:
         """What was held back when the stream ended without the line."""
         held, self._held = self._held or b"", None
         return held
+
+
+def end_command(pid: int, grace: float, *, windows: bool) -> tuple[str, ...]:
+    """The command that ends a body on its own machine: its process group and what left it, SIGKILL after `grace`
+    seconds. Exit code 0 when nothing runs any more. `pid` is what the announcement told.
+    """
+    if windows:
+        return ("taskkill", "/T", "/F", "/PID", str(pid))
+    return ("/bin/sh", "-c", _constant("end_body.sh", " "), "exeunt", str(pid), str(math.ceil(grace)))

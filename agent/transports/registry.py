@@ -76,11 +76,14 @@ def connect(computer: Mapping[str, Any], credential: tuple[Mapping[str, Any], Ma
         kind = str(computer.get("transport") or "")
         if not kind:
             raise SettingsError(f"it has no transport: set one of {', '.join(names())}")
+        port = computer.get("port")
+        if port is not None and not 1 <= int(port) <= 65535:
+            raise SettingsError(f"{port} is no TCP port")
         target = Target(
             name=name,
             platform=str(computer.get("platform") or ""),
             address=str(computer.get("address") or ""),
-            port=computer.get("port"),
+            port=port,
             options=check_options(kind, {**settings, **(computer.get("transport_options") or {})}),
             secrets=secrets,
         )

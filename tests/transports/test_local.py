@@ -17,7 +17,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transport_help import Collecting, wait_for
+from transport_help import Collecting, command_lines, wait_for
 
 from agent.errors import CannotRun, TimeLimitReached, UsageError
 from agent.transports.base import Body
@@ -154,16 +154,6 @@ def test_secrets_are_neither_on_command_lines_nor_in_output(
     stored = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
     assert secret not in stored + str(done.result) + caplog.text
     assert "S3cret" not in repr(body)
-
-
-def command_lines() -> list[str]:
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return lines
 
 
 @pytest.mark.parametrize(
