@@ -238,9 +238,12 @@ def _written_names(file: Path) -> set[str]:
         text = loading.read_text(file, loading.YAML_BYTES)
     except ContentError:
         return set()
-    return {
-        name.strip().strip("\"'") for name in re.findall(r"^[\"']?name[\"']?\s*:\s*(.+?)\s*(?:\s#.*)?$", text, re.M)
-    }
+    names = set()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.rstrip().strip("\"'") == "name":
+            names.add(value.partition(" #")[0].strip().strip("\"'"))
+    return names
 
 
 def faults_of(snapshot: Snapshot) -> list[ContentError]:

@@ -145,8 +145,6 @@ class ContentRepository:
 
     def _child(self, listing: LoadedClient, wrapper: str, position: int) -> LoadedScript:
         name, place = listing.definition.scripts[wrapper][position], ("scripts", wrapper, position)
-        if is_template(name):
-            raise listing.document.fault(f"`{name}` is a template: duplicate it and list the duplicate", place)
         try:
             script = self.script(name, listing.slug)
         except NotFound as error:
@@ -188,7 +186,7 @@ class ContentRepository:
 
     def _unreadable(self, kind: Kind) -> str:
         files = {b.error.file for b in self._content.broken if b.kind == kind}
-        return f"; {len(files)} files do not load: run `exeunt content check`" if files else ""
+        return f"; {len(files)} file(s) do not load: run `exeunt script check`" if files else ""
 
 
 def _answers(script: LoadedScript, option: str | None) -> bool:

@@ -110,6 +110,9 @@ def test_sound_content_has_no_fault(sound: ContentRepository) -> None:
          "steps.1.with.application", "no global parameter `G`"),
         (step("{name: a, function: test.sample, with: {application: {step: b, value: x}}}"), 3,
          "steps.1.with.application", "no step before this one"),
+        (step("{name: a, function: test.sample, with: {application: {step: b, value: x}}}\n"
+              "  - {name: b, function: test.sample, with: {application: x}}"), 3,
+         "steps.1.with.application", "no step before this one"),
         (step("{name: a, function: test.sample, with: {application: {fact: computer.nmae}}}"), 3,
          "steps.1.with.application", "did you mean `name`"),
         (step("{name: a, function: test.sample, with: {application: {parameter: P, x: y}}}"), 3,

@@ -98,6 +98,14 @@ def test_nothing_is_overwritten(repository: ContentRepository, again: str) -> No
     assert tree(repository.workspace) == before
 
 
+def test_an_empty_folder_is_not_taken_over(repository: ContentRepository) -> None:
+    folder = repository.workspace / "content/scripts/clients/contoso/test_scripts_contoso"
+    folder.mkdir(parents=True)
+    with pytest.raises(Conflict):
+        duplicate(repository, TEMPLATE_NAME, "contoso")
+    assert list(folder.iterdir()) == []
+
+
 def test_the_name_of_a_shared_script_is_refused(repository: ContentRepository) -> None:
     with pytest.raises(Conflict, match="name"):
         duplicate(repository, TEMPLATE_NAME, "contoso", new_name="Test Removal")
