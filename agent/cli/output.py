@@ -107,11 +107,11 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in cells:
         # Text, not str: square brackets in data are no markup.
-        table.add_row(*(Text(value, style=_STYLES.get(value, "")) for value in row))
+        table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in row))
     Console().print(table)
 
 
-_STYLES = {
+STYLES = {
     "succeeded": "green", "SUCCESS": "green", "FAILED": "red", "failed": "red", "ERROR": "red", "partial": "yellow",
     "held": "yellow", "unknown": "magenta", "cancelled": "dim", "skipped": "dim", "running": "cyan", "queued": "cyan",
 }  # fmt: skip

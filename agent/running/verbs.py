@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
@@ -13,10 +14,12 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.monitors import MonitorStatus
 from agent.model.runs import Plan, RunState, RunStep, ScriptRun, StepState
-from agent.running.engine import EnginePort
 from agent.running.planning import StoredPlan, draft_plan, load_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.services import properties
+
+if TYPE_CHECKING:
+    from agent.running.engine import EnginePort
 
 
 def find_run(session: Session, given: str) -> ScriptRun:
