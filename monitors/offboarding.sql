@@ -19,17 +19,27 @@ WITH flagged AS (
     JOIN extrafielddata AS d ON d.extrafieldid = f.id AND d.value <> '0' AND d.id > 0
     WHERE f.form = 1 AND f.name = 'Offboard Computer'
     UNION ALL
-    -- The default row of a flag: every place without a value of its own. A guardrail refuses such a run.
-    SELECT c.computerid, CASE f.form WHEN 3 THEN 'client' WHEN 2 THEN 'location' ELSE 'computer' END
+    -- The default row of a flag flags every place without a value of its own; a guardrail refuses such a run.
+    SELECT c.computerid, 'client'
     FROM extrafield AS f
-    JOIN extrafielddata AS d ON d.extrafieldid = f.id AND d.value <> '0' AND d.id = 0
-    JOIN computers AS c ON NOT EXISTS (
-        SELECT 1 FROM extrafielddata AS own
-        WHERE own.extrafieldid = f.id
-        AND own.id = CASE f.form WHEN 3 THEN c.clientid WHEN 2 THEN c.locationid ELSE c.computerid END)
-    WHERE (f.form = 3 AND f.name = 'Offboard Client')
-    OR (f.form = 2 AND f.name = 'Offboard Location')
-    OR (f.form = 1 AND f.name = 'Offboard Computer')
+    CROSS JOIN extrafielddata AS d
+    CROSS JOIN computers AS c
+    WHERE f.form = 3 AND f.name = 'Offboard Client' AND d.extrafieldid = f.id AND d.id = 0 AND d.value <> '0'
+    AND NOT EXISTS (SELECT 1 FROM extrafielddata AS own WHERE own.extrafieldid = f.id AND own.id = c.clientid)
+    UNION ALL
+    SELECT c.computerid, 'location'
+    FROM extrafield AS f
+    CROSS JOIN extrafielddata AS d
+    CROSS JOIN computers AS c
+    WHERE f.form = 2 AND f.name = 'Offboard Location' AND d.extrafieldid = f.id AND d.id = 0 AND d.value <> '0'
+    AND NOT EXISTS (SELECT 1 FROM extrafielddata AS own WHERE own.extrafieldid = f.id AND own.id = c.locationid)
+    UNION ALL
+    SELECT c.computerid, 'computer'
+    FROM extrafield AS f
+    CROSS JOIN extrafielddata AS d
+    CROSS JOIN computers AS c
+    WHERE f.form = 1 AND f.name = 'Offboard Computer' AND d.extrafieldid = f.id AND d.id = 0 AND d.value <> '0'
+    AND NOT EXISTS (SELECT 1 FROM extrafielddata AS own WHERE own.extrafieldid = f.id AND own.id = c.computerid)
 ), levels AS (
     SELECT computerid,
         MAX(CASE WHEN level = 'client' THEN 'client,' ELSE '' END)
@@ -70,4 +80,6 @@ SELECT
 FROM levels AS l
 JOIN computers AS c ON c.computerid = l.computerid
 LEFT JOIN agentcomputerdata AS a ON a.computerid = c.computerid
-WHERE c.retiredat IS NULL AND c.lastcontact > :online_since
+WHERE c.retiredat IS NULL
+-- Written so that no index on lastcontact is chosen: most of the fleet is online.
+AND CASE WHEN c.lastcontact > :online_since THEN 1 ELSE 0 END = 1

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from agent.errors import MonitorQueryError
-from agent.monitoring.query import QueryResult
+from agent.monitoring.bounds import QueryResult
 
 #: The column that holds the target's id, per kind of target.
 TARGET_COLUMNS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.errors import MonitorQueryError
 
@@ -45,6 +46,7 @@ class QueryText:
         return "".join(f"%({t})s" if kind == "parameter" else t.replace("%", "%%") for kind, t in self.tokens)
 
 
+@lru_cache(maxsize=256)
 def read_query(sql: str) -> QueryText:
     """Raises MonitorQueryError for anything but one SELECT, WITH or VALUES, and for spellings that hide names."""
     tokens = _tokens(sql)

@@ -16,7 +16,8 @@ from agent.content.definitions import TableCheck, TableCondition, parse_duration
 from agent.database import Database
 from agent.errors import MonitorQueryError
 from agent.model.base import UTCDateTime
-from agent.monitoring.query import Query, readable_tables
+from agent.monitoring.bounds import readable_tables
+from agent.monitoring.query import Query
 from agent.monitoring.rows import TARGET_COLUMNS
 
 _PLACE_TABLES = {"computer": "computers", "location": "locations", "client": "clients", "contact": "contacts"}
