@@ -76,6 +76,8 @@ class Plan(SQLModel, table=True):
     approved_at: datetime | None = moment("approved_at")
     approval_reason: str | None = None
     summary_sent_at: datetime | None = moment("summary_sent_at")
+    #: What all runs came to, stored when the last of them was over. JSON.
+    summary: dict[str, Any] | None = Field(default=None, sa_type=JSON)
 
 
 class ScriptRun(SQLModel, table=True):

@@ -30,11 +30,11 @@ RESERVED = ("_sysoffboarding", "rmmplus_")
 def alert_types(value: str) -> frozenset[str]:
     """`Email, Ticket` in any case and spacing -> {"Email", "Ticket"}; empty -> none. Raises ValueError."""
     known = {"ticket": "Ticket", "email": "Email"}
-    words = [w.strip().lower() for w in value.split(",") if w.strip()]
-    wrong = [w for w in words if w not in known]
+    words = [w.strip() for w in value.split(",") if w.strip()]
+    wrong = [w for w in words if w.lower() not in known]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no alert type: write `Ticket`, `Email`, both with a comma, or nothing")
-    return frozenset(known[w] for w in words)
+    return frozenset(known[w.lower()] for w in words)
 
 
 def _switch(value: str) -> None:

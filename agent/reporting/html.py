@@ -1,0 +1,33 @@
+"""Reports as HTML: one file without anything from elsewhere, for the screen (light and dark) and for paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from agent.reporting.words import duration_text, moment_text, state_word
+
+
+def run_html(document: Mapping[str, Any]) -> str:
+    """The document of `run_report.run_document` as a page."""
+    return _environment().get_template("run_report.html.j2").render(run=document)
+
+
+def evidence_html(document: Mapping[str, Any]) -> str:
+    """The document of `evidence.evidence_document` as a page."""
+    return _environment().get_template("evidence.html.j2").render(evidence=document)
+
+
+@cache
+def _environment() -> Environment:
+    # Every value is escaped; a value that is missing is an error (DESIGN 5.5).
+    environment = Environment(
+        loader=PackageLoader("agent.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"moment": moment_text, "state": state_word}
+    environment.globals |= {"duration": duration_text}
+    return environment

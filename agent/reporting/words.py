@@ -1,0 +1,38 @@
+"""How reports write things: names on one line, times in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from agent.services.tickets import one_line as _flat
+
+
+def one_line(text: object, *, indent: str = "") -> str:
+    """Text that cannot move a terminal's cursor or begin a line of its own, behind an indent."""
+    return indent + _flat(str(text))
+
+
+def moment_text(value: str | datetime | None) -> str:
+    """`2026-11-21 17:48:19 UTC` from ISO text or a time; empty for none."""
+    if value is None:
+        return ""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def duration_text(started: str | None, finished: str | None) -> str:
+    """`1 h 02 min`, `3 min 20 s`, `1.4 s` between two ISO times; empty while one of them is missing."""
+    if started is None or finished is None:
+        return ""
+    seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state_word(state: str) -> str:
+    """`reboot_needed` -> `reboot needed`."""
+    return state.replace("_", " ")
