@@ -80,10 +80,10 @@ CREATE INDEX contacts_of_location ON contacts (locationid)
 ;;
 CREATE INDEX contacts_name ON contacts (name)
 ;;
-CREATE INDEX contacts_email ON contacts (lower(email))
+CREATE INDEX contacts_email ON contacts (email)
 ;;
 CREATE TABLE agentcomputerdata (
-    computerid INTEGER PRIMARY KEY REFERENCES computers (computerid) ON DELETE CASCADE,
+    computerid INTEGER NOT NULL PRIMARY KEY REFERENCES computers (computerid) ON DELETE CASCADE,
     noalerts BOOLEAN NOT NULL DEFAULT FALSE CHECK (noalerts IN (FALSE, TRUE)),
     -- HH:MM, UTC; both or neither
     uptimestart TEXT CHECK (
@@ -161,9 +161,6 @@ CREATE TABLE extrafield (
     UNIQUE (form, name)
 )
 ;;
--- Names of columns differ by more than case on SQLite.
-CREATE UNIQUE INDEX extrafield_name ON extrafield (form, lower(name))
-;;
 CREATE TABLE extrafieldalias (
     extrafieldid INTEGER NOT NULL REFERENCES extrafield (id) ON DELETE CASCADE,
     alias TEXT NOT NULL,
@@ -200,7 +197,7 @@ CREATE INDEX extrafieldchange_of_value ON extrafieldchange (extrafieldid, id, ch
 ;;
 -- Changes that are not yet in the audit trail.
 CREATE TABLE extrafieldunsealed (
-    changeid INTEGER PRIMARY KEY REFERENCES extrafieldchange (changeid)
+    changeid INTEGER NOT NULL PRIMARY KEY REFERENCES extrafieldchange (changeid)
 )
 ;;
 --- sqlite ---
@@ -209,7 +206,8 @@ CREATE VIEW check_moment AS SELECT NULL AS moment WHERE FALSE
 ;;
 CREATE TRIGGER check_moment_rule INSTEAD OF INSERT ON check_moment BEGIN
     SELECT RAISE(ABORT, 'a time is not written as YYYY-MM-DD HH:MM:SS (UTC)')
-    WHERE NEW.moment IS NOT NULL AND (datetime(NEW.moment) IS NULL OR NEW.moment NOT GLOB
+    WHERE NEW.moment IS NOT NULL AND (datetime(NEW.moment) IS NULL
+        OR date(NEW.moment, '+0 days') <> substr(NEW.moment, 1, 10) OR NEW.moment NOT GLOB
         '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*');
 END
 ;;
@@ -289,6 +287,9 @@ CREATE TRIGGER contacts_delete BEFORE DELETE ON contacts BEGIN
 END
 ;;
 -- Fields -----------------------------------------------------------------------------------------------------------
+-- Names of columns differ by more than case here.
+CREATE UNIQUE INDEX extrafield_name ON extrafield (form, name COLLATE NOCASE)
+;;
 CREATE TRIGGER extrafield_change BEFORE UPDATE OF id, form, ftype ON extrafield
 WHEN NEW.id <> OLD.id OR NEW.form <> OLD.form OR NEW.ftype <> OLD.ftype BEGIN
     SELECT RAISE(ABORT, 'level and type of a field with values cannot be changed')
@@ -313,7 +314,7 @@ CREATE TRIGGER check_value_rule INSTEAD OF INSERT ON check_value BEGIN
             OR instr('~' || substr(f.fill, 1, instr(f.fill || '|', '|') - 1) || '~', '~' || NEW.value || '~') = 0)
         AND NOT EXISTS (SELECT 1 FROM extrafieldalias AS a WHERE a.extrafieldid = f.id AND a.alias = NEW.value);
     SELECT RAISE(ABORT, 'a date is written as YYYY-MM-DD')
-    FROM extrafield AS f WHERE f.id = NEW.extrafieldid AND f.ftype = 3 AND date(NEW.value) IS NOT NEW.value;
+    FROM extrafield AS f WHERE f.id = NEW.extrafieldid AND f.ftype = 3 AND date(NEW.value, '+0 days') IS NOT NEW.value;
     SELECT RAISE(ABORT, 'a number is written as digits, such as 12, -3 or 0.5')
     FROM extrafield AS f WHERE f.id = NEW.extrafieldid AND f.ftype = 4
         AND (ltrim(NEW.value, '-') NOT GLOB '[0-9]*' OR ltrim(NEW.value, '-') GLOB '*[^0-9.]*'
@@ -403,6 +404,8 @@ CREATE TRIGGER extrafieldchange_delete BEFORE DELETE ON extrafieldchange BEGIN
 END
 ;;
 --- postgresql ---
+CREATE UNIQUE INDEX extrafield_name ON extrafield (form, lower(name))
+;;
 CREATE FUNCTION exeunt_place_deleted() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     -- The arguments are the level and the name of the key.

@@ -178,7 +178,7 @@ def _create_engine(settings: Settings) -> Engine:
             raise SettingsError(
                 f"EXEUNT_DATABASE_URL needs the driver {error.name}: install exeunt[postgresql]"
             ) from error
-        except (ArgumentError, NoSuchModuleError, TypeError):
+        except (ArgumentError, NoSuchModuleError, TypeError, ValueError):
             # The URL is left out on purpose: it may hold a password.
             raise SettingsError(
                 "EXEUNT_DATABASE_URL is no URL of a database: write postgresql+psycopg://user@host/name"
