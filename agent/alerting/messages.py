@@ -134,6 +134,10 @@ def _compile(source: str) -> Template:
             kind = type(node).__name__
             if kind not in _NODES:
                 raise ValueError(f"line {node.lineno} of the message: {kind.lower()} has no place in a message")
+            if isinstance(node, nodes.Name) and node.name not in (*VARIABLES, "row"):
+                raise ValueError(
+                    f"line {node.lineno} of the message: there is no {node.name!r}; there are {', '.join(VARIABLES)}, row"
+                )
             if isinstance(node, nodes.Getattr | nodes.Getitem) and not _is_column(node):
                 raise ValueError(f"line {node.lineno} of the message: only row.<column> is looked up with a dot")
         return _environment().from_string(text)
