@@ -15,10 +15,10 @@ from pydantic import Field, field_validator
 from sqlmodel import col, select
 
 from agent.errors import StepError, TimeLimitReached
+from agent.functions import removal
 from agent.functions.base import BodyResult, Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.model.places import Software
-from agent.services import tickets
 
 #: The script whose bodies do the work on the computer.
 SCRIPT = "Remove Application - On The Computer"
@@ -26,8 +26,6 @@ SCRIPT = "Remove Application - On The Computer"
 REBOOT_CODES = (3010, 1641)
 #: Seconds that a look, and one method of removal, may take.
 LOOK_SECONDS, REMOVE_SECONDS = 300.0, 1800.0
-#: Characters of a method's output that are kept in the result and in the ticket.
-LOG_CHARACTERS = 4000
 SEPARATOR = ";;"
 
 REMOVED, ABSENT, REBOOT, FAILED, UNKNOWN = "removed", "already_absent", "reboot_needed", "failed", "unknown"
@@ -76,8 +74,7 @@ class Attempt:
 
     def note(self, title: str, result: BodyResult) -> None:
         """Keep the end of a method's output."""
-        text = "\n".join(part.strip() for part in (result.stdout, result.stderr) if part.strip())
-        self.log = f"{self.log}--- {title} (exit code {result.execution.exit_code})\n{text}\n"[-LOG_CHARACTERS:]
+        self.log = (self.log + removal.log_of(title, result))[-removal.LOG_CHARACTERS :]
 
 
 class RemoveApplication(Function[RemoveApplicationParameters]):
@@ -230,24 +227,12 @@ def _found_line(name: str, entry: Mapping[str, Any]) -> str:
 
 def _open_ticket(context: Context, attempts: Sequence[Attempt]) -> int | None:
     """A ticket that lists what was found and what failed, with the log as a comment (facts 9, CWA-63)."""
-    computer = context.places["computer"] or {}
-    name = str(computer.get("name", context.target_id))
+    name = removal.target_name(context)
     lines = [f"Applications could not be removed from {name}.", "", "Found:"]
     lines += [_found_line(a.name, f) for a in attempts for f in a.found] or ["- nothing"]
     lines += ["", "Failed:"]
     lines += [f"- {a.name}: {'; '.join(a.reasons)}" for a in attempts if a.outcome in (FAILED, UNKNOWN)]
-    key = f"application-removal:{context.target_kind}:{context.target_id}"
-    with context.installation.database.session() as session:
-        ticket = tickets.open_or_comment(
-            session, key=key, client_id=context.client_id, computer_id=context.target_id, run_id=context.root_id,
-            origin=f"{context.step_id}:failed", subject=f"Application Removal - Failed - {name}", body="\n".join(lines),
-            author=context.started_by,
-        )  # fmt: skip
-        assert ticket.id is not None
-        log = "\n".join(f"=== {a.name}\n{a.log}" for a in attempts if a.log)
-        if log:
-            tickets.add_comment(
-                session, ticket.id, author=context.started_by, text=log, run_id=context.root_id,
-                origin=f"{context.step_id}:log", client_id=context.client_id,
-            )  # fmt: skip
-        return ticket.id
+    return removal.failure_ticket(
+        context, "application-removal", subject=f"Application Removal - Failed - {name}", body="\n".join(lines),
+        log="\n".join(f"=== {a.name}\n{a.log}" for a in attempts if a.log),
+    )  # fmt: skip

@@ -14,6 +14,10 @@ from agent.functions.base import Function
 
 BUILT_IN: dict[str, str] = {
     "remove_application": "agent.functions.applications:RemoveApplication",
+    "screenconnect.uninstall": "agent.functions.screenconnect:Uninstall",
+    "screenconnect.end_session": "agent.functions.screenconnect:EndSession",
+    "agent.remove": "agent.functions.agents:Remove",
+    "inventory.retire": "agent.functions.agents:Retire",
     "offboarding.informative_ticket": "agent.functions.offboarding:InformativeTicket",
     "offboarding.report": "agent.functions.offboarding:Report",
     "ticket.create": "agent.functions.tickets:TicketCreate",

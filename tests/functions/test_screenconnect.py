@@ -1,0 +1,340 @@
+"""Removing ScreenConnect on both sides: a real package of the test's own making, and a portal over TLS that keeps state.
+
+The portal is a fake: it keeps sessions and ends them, checks the key and the origin, and can be told to fail. It leaves out
+users, groups, cookies, anti-forgery tokens, and everything that real sessions do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import ssl
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from peers import require
+
+from agent.errors import StepError
+from agent.functions.screenconnect import (
+    SESSION_STATE,
+    EndSession,
+    EndSessionParameters,
+    Uninstall,
+    UninstallParameters,
+)
+from agent.model.runs import StepState
+from agent.services import screenconnect, tickets
+from agent.services.screenconnect import parse_headers, portal_settings
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="installing packages needs root")
+KEY = "key-of-the-test"
+
+
+class Portal:
+    """State of the fake, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.sessions: set[str] = set()
+        self.requests: list[tuple[str, Any]] = []
+        self.fail_times = 0
+        self.ignores_end = False
+        self.has_session_lookup = True
+        self.address = ""
+        self.ca_file = ""
+
+    def answer(self, path: str, headers: Any, values: Any) -> tuple[int, Any]:
+        self.requests.append((path, values))
+        if self.fail_times:
+            self.fail_times -= 1
+            return 503, None
+        if headers.get("CTRLAuthHeader") != KEY or headers.get("Origin") != "control.example.test":
+            return 403, None
+        if path.endswith("/GetSessionBySessionID"):
+            if not self.has_session_lookup:
+                return 404, None
+            return 200, [{"SessionID": s} for s in values if s in self.sessions]
+        if path.endswith("/PageAddEventToSessions"):
+            group, guids, kind, _ = values
+            if group == ["All Machines"] and kind == 21 and not self.ignores_end:
+                self.sessions -= set(guids)
+            return 200, None
+        return 404, None
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "portal of a test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    file = folder / "portal.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return file
+
+
+@pytest.fixture
+def portal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
+    monkeypatch.setattr(screenconnect, "LOOKS", 2)
+    state = Portal()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            values = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answer = state.answer(self.path, self.headers, values)
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    file = certificate(tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    state.address, state.ca_file = f"https://127.0.0.1:{server.server_port}", str(file)
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def context(local_context: Any, portal: Portal) -> Any:
+    made = local_context()
+    made.credentials["screenconnect"] = ({"url": portal.address, "ca_file": portal.ca_file}, {"key": KEY})
+    made.properties |= {"RMMPlus_Headers": "Origin: control.example.test", "RMMPlus_Timeout": "5000"}
+    return made
+
+
+def end(context: Any, **more: Any) -> Any:
+    return EndSession().do(context, EndSessionParameters(**more))
+
+
+class TestEndSession:
+    def test_ends_this_session_and_no_other_and_verifies(self, context: Any, portal: Portal) -> None:
+        mine, theirs = str(uuid.uuid4()), str(uuid.uuid4())
+        portal.sessions = {mine, theirs}
+        outcome = end(context, session=mine)
+        assert outcome.state is StepState.SUCCEEDED and outcome.result["verified"] is True
+        assert portal.sessions == {theirs}
+        asked = len(portal.requests)
+        assert end(context, session=mine).state is StepState.SUCCEEDED
+        assert [p.rsplit("/", 1)[1] for p, _ in portal.requests[asked:]] == ["GetSessionBySessionID"], "ended twice"
+
+    def test_without_the_lookup_it_is_done_and_not_verified(self, context: Any, portal: Portal) -> None:
+        portal.has_session_lookup = False
+        assert end(context, session=str(uuid.uuid4())).result["verified"] is False
+
+    def test_a_passing_error_is_tried_again(self, context: Any, portal: Portal) -> None:
+        portal.fail_times = 2
+        portal.sessions = {session := str(uuid.uuid4())}
+        assert end(context, session=session).state is StepState.SUCCEEDED
+
+    @pytest.mark.parametrize(
+        ("what", "type"),
+        [
+            ("down", "portal_unavailable"), ("ignores", "session_not_ended"), ("key", "portal_access_denied"),
+            ("origin", "portal_access_denied"), ("none", "missing_credential"), ("guid", "wrong_session"),
+            ("url", "wrong_credential"), ("closed", "portal_unreachable"), ("ca", "portal_unreachable"),
+        ],
+    )  # fmt: skip
+    def test_a_failure_is_typed_and_opens_one_ticket(
+        self, context: Any, portal: Portal, two_clients: Any, what: str, type: str
+    ) -> None:
+        portal.sessions = {session := str(uuid.uuid4())}
+        settings = dict(context.credentials["screenconnect"][0])
+        key = "wrong" if what == "key" else KEY
+        portal.fail_times = 99 if what == "down" else 0
+        portal.ignores_end = what == "ignores"
+        changes = {
+            "url": {"url": "http://127.0.0.1"},
+            "closed": {"url": "https://127.0.0.1:9"},
+            "ca": {"ca_file": None},
+        }
+        context.credentials["screenconnect"] = ({**settings, **changes.get(what, {})}, {"key": key})
+        if what == "origin":
+            context.properties["RMMPlus_Headers"] = "Origin: elsewhere"
+        if what == "none":
+            context.credentials.clear()
+        for _ in range(2):
+            outcome = end(context, session="../../x" if what == "guid" else session)
+        assert outcome.state is StepState.FAILED and outcome.error.type == type
+        assert outcome.error.impact and outcome.error.remediation
+        assert KEY not in str(outcome)
+        assert portal.sessions == {session}
+        with context.installation.database.reading() as db:
+            [ticket] = tickets.list_tickets(db)
+        assert ticket.subject == "ScreenConnect Session Removal - Failed - CONTOSO-PC1"
+        assert ticket.client_id == two_clients.contoso and KEY not in ticket.body
+
+    def test_nothing_known_is_nothing_to_do(self, context: Any, portal: Portal) -> None:
+        assert end(context).state is StepState.SKIPPED
+        assert portal.requests == []
+
+
+class Agents:
+    """Packages that look like the vendor's on Linux: a folder below /opt with the launch parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.names = folder, []  # type: ignore[var-annotated]
+
+    def install(self, *, prerm: str = "") -> tuple[str, str]:
+        instance, session = secrets.token_hex(8), str(uuid.uuid4())
+        name = f"connectwisecontrol-{instance}"
+        tree = self.folder / name
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "opt" / name).mkdir(parents=True)
+        (tree / "opt" / name / "ClientLaunchParameters.txt").write_text(
+            f"?e=Access&y=Guest&h=relay.example.test&p=443&s={session}&k=BgIAAACkAABSU0Ex"
+        )
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: 9.1\nArchitecture: all\nMaintainer: Tests <t@example.test>\nDescription: made by a test\n"
+        )
+        if prerm:
+            (tree / "DEBIAN/prerm").write_text(prerm)
+            (tree / "DEBIAN/prerm").chmod(0o755)
+        file = self.folder / f"{name}.deb"
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, file], check=True, capture_output=True)
+        self.names.append(name)
+        subprocess.run(["dpkg", "--install", file], check=True, capture_output=True)
+        return instance, session
+
+    def clean(self) -> None:
+        for name in self.names:
+            for script in Path("/var/lib/dpkg/info").glob(f"{name}.p*rm"):
+                script.unlink()
+            subprocess.run(["dpkg", "--force-all", "--purge", name], capture_output=True, check=False)
+            subprocess.run(["rm", "-rf", f"/opt/{name}"], check=True)
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    require("dpkg-deb", "dpkg")
+    if list(Path("/opt").glob("connectwisecontrol-*")):
+        pytest.skip("a ScreenConnect agent is installed on this machine: the test leaves it alone")
+    made = Agents(tmp_path)
+    yield made
+    made.clean()
+
+
+def uninstall(context: Any, **more: Any) -> Any:
+    return Uninstall().do(context, UninstallParameters(**more))
+
+
+@root_only
+class TestUninstall:
+    def test_removes_by_the_first_method_and_keeps_the_session(
+        self, context: Any, agents: Agents, portal: Portal
+    ) -> None:
+        instance, session = agents.install()
+        portal.sessions = {session}
+        outcome = uninstall(context)
+        assert outcome.state is StepState.SUCCEEDED
+        assert (outcome.result["tried"], outcome.result["session"]) == (["package"], session)
+        assert not Path(f"/opt/connectwisecontrol-{instance}").exists()
+        assert Uninstall().verify(context, UninstallParameters()) is True
+        assert uninstall(context).result["outcome"] == "already_absent"
+        assert end(context).state is StepState.SUCCEEDED and portal.sessions == set()
+
+    def test_the_next_method_follows_a_failed_one(self, context: Any, agents: Agents) -> None:
+        # Installed by its script instead of a package: the first method finds nothing to remove.
+        agents.install()
+        name = agents.names[0]
+        folder = Path(f"/opt/{name}")
+        copy = agents.folder / "copy"
+        folder.rename(copy)
+        subprocess.run(["dpkg", "--purge", name], check=True, capture_output=True)
+        copy.rename(folder)
+        outcome = uninstall(context)
+        assert outcome.state is StepState.SUCCEEDED and outcome.result["tried"] == ["package", "folder"]
+        assert not folder.exists()
+
+    def test_all_methods_failed_opens_a_ticket(self, context: Any, agents: Agents, two_clients: Any) -> None:
+        instance, session = agents.install(prerm="#!/bin/sh\necho protected >&2\nexit 1\n")
+        outcome = uninstall(context)
+        assert outcome.state is StepState.FAILED and outcome.result["tried"] == ["package", "folder"]
+        assert context.states[SESSION_STATE] == session, "a retry could not end the session any more"
+        with context.installation.database.reading() as db:
+            [ticket] = tickets.list_tickets(db)
+            comments = tickets.show(db, ticket.id or 0).comments
+        assert ticket.subject == "ScreenConnect Removal - Failed - CONTOSO-PC1" and instance in ticket.body
+        assert "protected" in comments[0].text and ticket.client_id == two_clients.contoso
+
+    def test_agents_of_several_instances_are_not_guessed_between(self, context: Any, agents: Agents) -> None:
+        (mine, _), (theirs, _) = agents.install(), agents.install()
+        with pytest.raises(StepError, match="several instances"):
+            uninstall(context)
+        assert uninstall(context, instance=mine).state is StepState.SUCCEEDED
+        assert not Path(f"/opt/connectwisecontrol-{mine}").exists()
+        assert Path(f"/opt/connectwisecontrol-{theirs}").exists()
+
+
+def test_absent_is_a_success_and_asks_no_portal(context: Any, portal: Portal) -> None:
+    outcome = uninstall(context, instance="0123456789abcdef")
+    assert outcome.state is StepState.SUCCEEDED and outcome.result["outcome"] == "already_absent"
+    assert portal.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "headers"),
+    [
+        ("Origin: control.example.test", {"Origin": "control.example.test"}),
+        ("origin:control.example.test", {"Origin": "control.example.test"}),
+        ("control.example.test", {"Origin": "control.example.test"}),
+        ("https://control.example.test", {"Origin": "https://control.example.test"}),
+        ("Origin: a\nX-More: b", {"Origin": "a", "X-More": "b"}),
+        ("", {}),
+    ],
+)
+def test_headers(text: str, headers: dict[str, str]) -> None:
+    assert parse_headers(text) == headers
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x.test", "https://", "https://u:p@x.test", "https://x.test?a", "x.test", "file:///etc/passwd"]
+)
+def test_only_https_addresses(url: str) -> None:
+    with pytest.raises(StepError, match="https"):
+        portal_settings({"url": url})
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ({"url": "https://x.test/"}, "https://x.test"),
+        ({"url": "https://x.test:8040", "port": 443}, "https://x.test:443"),
+        ({"url": "https://[::1]/sc", "port": 8443}, "https://[::1]:8443/sc"),
+    ],
+)
+def test_address_and_port(given: dict[str, Any], base: str) -> None:
+    assert portal_settings(given).base == base
