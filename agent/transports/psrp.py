@@ -35,12 +35,12 @@ from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.shell import SignalCode
 from pypsrp.wsman import SelectorSet, WSMan
 
-from agent.errors import AnswerLost, SettingsError, TimeLimitReached, TransportError, UsageError
+from agent.errors import AccessDenied, AnswerLost, SettingsError, TimeLimitReached, TransportError, UsageError
 from agent.model.base import utcnow
 from agent.transports.base import Body, Execution, Target
 from agent.transports.binding import merged
 from agent.transports.output import OutputCollector
-from agent.transports.psrp_values import drain, typed
+from agent.transports.psrp_values import drain, text, typed
 from agent.transports.wsman_errors import (
     EXCHANGE_ERRORS,
     FAULT_UNKNOWN_SELECTOR,
@@ -50,13 +50,10 @@ from agent.transports.wsman_errors import (
     from_status,
 )
 from agent.transports.wsman_http import BoundedAdapter, DeadlinePassed, mount
-from agent.transports.wsman_shells import ALL_SHELLS, enumeration_request, own_shells, shell_name
+from agent.transports.wsman_shells import ALL_SHELLS, enumeration_request, own_shells, shell_name, shell_prefix
 from agent.transports.wsman_target import Authentication, WsmanOptions, WsmanTarget, read_target
 
 log = logging.getLogger(__name__)
-
-# At DEBUG the library writes whole messages, parameters and secrets included.
-logging.getLogger("pypsrp").setLevel(logging.INFO)
 
 #: What the pipeline runs. The body's parameters are bound by name from the hash table.
 WRAPPER = """\
@@ -93,7 +90,7 @@ class PsrpTransport:
     def __init__(self, target: WsmanTarget, options: PsrpOptions) -> None:
         self._target = target
         self._options = options
-        self._adapter = BoundedAdapter(options.connect_seconds)
+        self._adapter = BoundedAdapter(options.connect_seconds, encrypted_only=target.messages_encrypted)
         self._connection: WSMan | None = None
 
     @classmethod
@@ -105,16 +102,20 @@ class PsrpTransport:
         """See `Transport.run`. Raises UsageError for a body that is not `ps1`."""
         if body.language != "ps1":
             raise UsageError(f"psrp runs PowerShell (.ps1) only, not .{body.language}; give the script a .ps1 body")
-        parameters = typed(merged(body))
+        script, parameters = text(body.text), typed(merged(body))
         started_at = utcnow()
         self._adapter.allow(self._options.open_seconds)
-        pool, host = self._open(body.tag)
         try:
-            pipeline = self._start(pool, body.text, parameters)
-            self._follow(pipeline, body, output)
-            code = _exit_code(pipeline, host, self._target.endpoint)
+            pool, host = self._open(body.tag)
+            try:
+                pipeline = self._start(pool, script, parameters)
+                self._follow(pipeline, body, output)
+                code = _exit_code(pipeline, host, self._target.endpoint)
+            finally:
+                self._end_shell(pool.id, pool.shell.resource_uri)
         finally:
-            self._end_shell(pool.id, pool.shell.resource_uri)
+            # A connection that was idle for long may be gone, and its security context with it.
+            self.close()
         return Execution(code, started_at, utcnow())
 
     def end_leftovers(self, tag: str) -> int:
@@ -124,7 +125,7 @@ class PsrpTransport:
         """
         self._adapter.allow(self._options.open_seconds)
         try:
-            found = own_shells(self._connect().enumerate(ALL_SHELLS, enumeration_request()), tag)
+            found = own_shells(self._connect().enumerate(ALL_SHELLS, enumeration_request()), shell_prefix(tag))
         except _ERRORS as error:
             raise self._translated(error, Stage.OPENING) from error
         for shell_id, resource_uri in found:
@@ -152,8 +153,11 @@ class PsrpTransport:
         try:
             pool.open()
         except _ERRORS as error:
-            self._end_shell(pool.id, pool.shell.resource_uri)
-            raise self._translated(error, Stage.OPENING) from error
+            refusal = self._translated(error, Stage.OPENING)
+            # The pool may have been made although its answer is lost. A refused password is not tried again.
+            if not isinstance(refusal, AccessDenied):
+                self._end_shell(pool.id, pool.shell.resource_uri)
+            raise refusal from error
         return pool, host
 
     def _start(self, pool: RunspacePool, script: str, parameters: Any) -> PowerShell:
@@ -201,15 +205,20 @@ class PsrpTransport:
 
     def _end_shell(self, shell_id: str, resource_uri: str) -> None:
         """Delete a shell. A failure is logged and changes nothing about the result."""
-        connection = self._connect()
         selectors = SelectorSet()
         selectors.add_option("ShellId", shell_id)
         self._adapter.allow(self._options.grace_seconds)
-        try:
-            connection.delete(resource_uri, selector_set=selectors)
-        except _ERRORS as error:
-            if not _is_gone(error):
-                log.warning("a shell may be left on %s: %s: %s", self._target.endpoint, shell_id, error)
+        # A connection that failed before may have left a security context that is of no use any more.
+        for attempt in (1, 2):
+            try:
+                self._connect().delete(resource_uri, selector_set=selectors)
+                return
+            except _ERRORS as error:
+                if _is_gone(error):
+                    return
+                if attempt == 2:
+                    log.warning("a shell may be left on %s: %s: %s", self._target.endpoint, shell_id, error)
+                self.close()
 
     def _translated(self, error: Exception, stage: Stage) -> TransportError:
         endpoint = self._target.endpoint
@@ -226,7 +235,7 @@ def _connection(target: WsmanTarget, adapter: BoundedAdapter) -> WSMan:
     """A connection of pypsrp that sends through the adapter. Raises SettingsError when it cannot be with these settings."""
     options = target.options
     # The library's annotation is too narrow: like requests it also takes the path of a file of authorities.
-    verify: Any = target.verify
+    verify: Any = target.ca_file if options.verify else False
     try:
         connection = WSMan(
             target.host,

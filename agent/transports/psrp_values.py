@@ -20,7 +20,7 @@ MAX_DEPTH = 8
 def typed(value: Any) -> Any:
     """A value of `binding.merged` as pypsrp must get it: by itself it makes every number 32 bits wide.
 
-    Lists arrive as arrays, mappings as hash tables. Raises UsageError for a number beyond 64 bits.
+    Lists arrive as arrays, mappings as hash tables. Raises UsageError for a number beyond 64 bits and as `text`.
     """
     if isinstance(value, float):
         return TaggedValue("Db", repr(value))
@@ -30,10 +30,19 @@ def typed(value: Any) -> Any:
         if -(2**63) <= value < 2**63:
             return TaggedValue("I64", value)
         raise UsageError(f"the parameter value {value} does not fit into 64 bits")
+    if isinstance(value, str):
+        return text(value)
     if isinstance(value, dict):
-        return {name: typed(part) for name, part in value.items()}
+        return {text(name): typed(part) for name, part in value.items()}
     if isinstance(value, list):
         return [typed(part) for part in value]
+    return value
+
+
+def text(value: str) -> str:
+    """The text itself. Raises UsageError for the two characters that pypsrp does not escape and XML forbids."""
+    if "\ufffe" in value or "\uffff" in value:
+        raise UsageError("a text holds U+FFFE or U+FFFF, which PSRP cannot carry")
     return value
 
 
@@ -45,14 +54,14 @@ def drain(pipeline: PowerShell, output: OutputCollector) -> None:
     pipeline.output.clear()
     streams = pipeline.streams
     for prefix, records in (
-        ("ERROR", [_error_text(record) for record in streams.error]),
-        ("WARNING", [str(record.message) for record in streams.warning]),
-        ("VERBOSE", [str(record.message) for record in streams.verbose]),
-        ("DEBUG", [str(record.message) for record in streams.debug]),
-        ("INFORMATION", [line_of(record.message_data) for record in streams.information]),
+        ("ERROR", [_error_text(entry) for entry in streams.error]),
+        ("WARNING", [str(entry.message) for entry in streams.warning]),
+        ("VERBOSE", [str(entry.message) for entry in streams.verbose]),
+        ("DEBUG", [str(entry.message) for entry in streams.debug]),
+        ("INFORMATION", [line_of(entry.message_data) for entry in streams.information]),
     ):
-        for text in records:
-            for line in text.splitlines() or [""]:
+        for record in records:
+            for line in record.splitlines() or [""]:
                 output.write("stderr", _encoded(f"{prefix}: {line}"))
     pipeline.clear_streams()
 
@@ -90,11 +99,11 @@ def _is_message(value: GenericComplexObject) -> bool:
 
 def _error_text(record: Any) -> str:
     """What failed, and where in the script. PowerShell's text of the record, its id, the line."""
-    text = str(record) or "(no message)"
+    shown = str(record) or "(no message)"
     if record.fq_error:
-        text += f" [{record.fq_error}]"
+        shown += f" [{record.fq_error}]"
     line = getattr(record, "invocation_script_line_number", None)
-    return f"{text} (line {line})" if line else text
+    return f"{shown} (line {line})" if line else shown
 
 
 def _encoded(line: str) -> bytes:

@@ -15,7 +15,7 @@ import spnego.exceptions
 import urllib3.exceptions
 
 from agent.errors import AccessDenied, AnswerLost, CannotConnect, TransportError
-from agent.transports.wsman_http import AnswerTooLarge, DeadlinePassed
+from agent.transports.wsman_http import AnswerInClear, AnswerTooLarge, DeadlinePassed
 
 
 class Stage(Enum):
@@ -36,6 +36,7 @@ EXCHANGE_ERRORS = (
     spnego.exceptions.SpnegoError,
     DeadlinePassed,
     AnswerTooLarge,
+    AnswerInClear,
     *MALFORMED,
 )
 

@@ -6,6 +6,7 @@ client library that asks again and again, would hold a worker for ever. This ada
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
+
+# At DEBUG they write whole messages, secrets included, and tokens from which a password can be guessed.
+for _library in ("pypsrp", "spnego", "requests_ntlm"):
+    logging.getLogger(_library).setLevel(logging.INFO)
 
 #: Largest answer taken, in bytes. WinRM's own envelopes are at most 500 KiB unless its limit was raised.
 MAX_ANSWER = 16 * 1024 * 1024
@@ -22,6 +27,10 @@ class DeadlinePassed(Exception):
     """The time for this operation is over; nothing more is sent."""
 
 
+class AnswerInClear(Exception):
+    """An answer that must be encrypted is not: it may be anybody's. Both clients would take it."""
+
+
 class AnswerTooLarge(Exception):
     """The host sent more than an envelope may hold."""
 
@@ -29,9 +38,9 @@ class AnswerTooLarge(Exception):
 class BoundedAdapter(HTTPAdapter):
     """Sends until `deadline` (seconds of `time.monotonic`), and never later."""
 
-    def __init__(self, connect_timeout: float) -> None:
+    def __init__(self, connect_timeout: float, *, encrypted_only: bool = False) -> None:
         super().__init__()
-        self.connect_timeout = connect_timeout
+        self.connect_timeout, self.encrypted_only = connect_timeout, encrypted_only
         self.deadline = 0.0
         #: What is sent now may be sent again unchanged: a lost answer then counts as a slow one, which both clients
         #: answer with the same message. WS-Man gives the same MessageID the same answer again.
@@ -59,7 +68,7 @@ class BoundedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """Send one request and take the whole answer before the deadline.
 
-        Raises what `requests` raises, and DeadlinePassed or AnswerTooLarge.
+        Raises what `requests` raises, and DeadlinePassed, AnswerTooLarge or AnswerInClear.
         """
         remaining = self.remaining()
         wanted = timeout[1] if isinstance(timeout, tuple) else timeout
@@ -99,6 +108,8 @@ class BoundedAdapter(HTTPAdapter):
         except (DeadlinePassed, AnswerTooLarge):
             response.raw.close()
             raise
+        if pieces and self.encrypted_only and not response.headers.get("Content-Type", "").startswith("multipart/"):
+            raise AnswerInClear(f"an answer that is not encrypted (HTTP status {response.status_code})")
         # What `Response.content` keeps after it has read the body itself.
         response._content = b"".join(pieces)
         response._content_consumed = True

@@ -16,9 +16,14 @@ SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 MAX_ELEMENTS = 32000
 
 
+def shell_prefix(tag: str) -> str:
+    """How the names of all shells for runs with this tag begin."""
+    return f"exeunt:{tag}:"
+
+
 def shell_name(tag: str, unique: uuid.UUID) -> str:
     """The name of a new shell for a run with this tag."""
-    return f"{_prefix(tag)}{unique}"
+    return f"{shell_prefix(tag)}{unique}"
 
 
 def enumeration_request() -> ET.Element:
@@ -29,16 +34,12 @@ def enumeration_request() -> ET.Element:
     return request
 
 
-def own_shells(answer: ET.Element, tag: str) -> list[tuple[str, str]]:
-    """Id and resource of the shells in an EnumerateResponse that were opened for this tag."""
+def own_shells(answer: ET.Element, prefix: str) -> list[tuple[str, str]]:
+    """Id and resource of the shells in an EnumerateResponse whose name begins with the prefix."""
     found: list[tuple[str, str]] = []
     for shell in answer.iter(f"{{{SHELL}}}Shell"):
         name = shell.findtext(f"{{{SHELL}}}Name") or ""
         shell_id, resource = shell.findtext(f"{{{SHELL}}}ShellId"), shell.findtext(f"{{{SHELL}}}ResourceUri")
-        if name.startswith(_prefix(tag)) and shell_id and resource:
+        if name.startswith(prefix) and shell_id and resource:
             found.append((shell_id, resource))
     return found
-
-
-def _prefix(tag: str) -> str:
-    return f"exeunt:{tag}:"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
+import certifi
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.errors import SettingsError
@@ -75,11 +76,14 @@ class WsmanTarget:
         return f"{'https' if self.options.tls else 'http'}://{host}:{self.port}/{self.options.path}"
 
     @property
-    def verify(self) -> bool | str:
-        """What `requests` takes: a file of authorities, True for the public ones, False for none."""
-        if self.options.verify and self.options.ca_file is not None:
-            return str(self.options.ca_file)
-        return self.options.verify
+    def ca_file(self) -> str:
+        """The authorities to trust. Named outright, so that no environment variable replaces them."""
+        return str(self.options.ca_file or certifi.where())
+
+    @property
+    def messages_encrypted(self) -> bool:
+        """The messages themselves are encrypted, since the connection is not."""
+        return not self.options.tls and self.options.auth in ENCRYPTING
 
     @property
     def in_clear(self) -> bool:

@@ -116,11 +116,14 @@ class Run:
         """Run the pipeline's script. A script that does nothing but run another one with parameters is looked through."""
         if not isinstance(powershell, psrpcore.PowerShell):
             raise SoapFault(87, "w:InternalError", "The peer runs pipelines only.")
-        script = "\n".join(c.command_text for c in powershell.commands)
         given = {n or "": _plain(v) for c in powershell.commands for n, v in c.parameters}
         wrapped = set(given) == {"script", "parameters"}
         if wrapped:
             script, given = given["script"], given["parameters"]
+        elif powershell.commands[0].command_text == "Invoke-Expression":
+            script, given = given["Command"], {}
+        else:
+            script = "\n".join(c.command_text for c in powershell.commands)
         self._pipeline.start()
         call = Call(script, given, self, self._stopped)
         self._thread = threading.Thread(target=self._run, args=(call, wrapped), daemon=True)

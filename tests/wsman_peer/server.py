@@ -47,6 +47,8 @@ class Peer:
     ) -> None:
         self.accounts, self.ways, self.in_clear = Accounts(accounts, file), tuple(ways), in_clear
         self.faults = Faults()
+        #: False answers encrypted messages in clear, as somebody on the line would.
+        self.encrypts = True
         self.service = Service(quota=quota, has_powershell=has_powershell)
         self._server = _Server(self, tls)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -178,7 +180,7 @@ class _Connection(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "delay":
             time.sleep(fault.seconds)
         content_type = SOAP
-        if encrypted:
+        if encrypted and self.server.peer.encrypts:
             content_type, answer = self._authentication.encrypt(answer)
         self._answer(status, answer, content_type, token, cut=fault is not None and fault.kind == "cut")
 
