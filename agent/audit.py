@@ -7,28 +7,39 @@ Who can write to the database could also write a new chain: `head` gives what to
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from enum import Enum
-from pathlib import PurePath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, RowMapping, Table, Text, func, select, text, type_coerce, update
 from sqlmodel import Session, SQLModel
 
+from agent.audit_text import MASK, digest_of, mask, parsed, plain, storable, time_text
 from agent.errors import UsageError
+from agent.field_views import VIEWS
 from agent.model.administration import AuditEntry
 from agent.model.base import UTCDateTime, utcnow
-from agent.model.fields import Form
-from agent.model.places import Client, Computer, Contact, Location
+
+__all__ = [
+    "GENESIS",
+    "MASK",
+    "PLAIN_SQL",
+    "Act",
+    "Head",
+    "digest_of",
+    "entries",
+    "head",
+    "mask",
+    "record",
+    "record_all",
+    "seal_changes",
+    "verify",
+]
 
 #: The digest before the first entry.
 GENESIS = "0" * 64
-MASK = "***"
 #: Who changed a field by plain SQL.
 PLAIN_SQL = "plain SQL"
 _SEAL_AT_ONCE = 500
@@ -42,12 +53,8 @@ _FIELD: Table = _TABLES["extrafield"]
 _DATA: Table = _TABLES["extrafielddata"]
 #: Level -> (word, table, key).
 _LEVELS: dict[int, tuple[str, Table, str]] = {
-    Form.COMPUTER: ("computer", _TABLES[str(Computer.__tablename__)], "computerid"),
-    Form.LOCATION: ("location", _TABLES[str(Location.__tablename__)], "locationid"),
-    Form.CLIENT: ("client", _TABLES[str(Client.__tablename__)], "clientid"),
-    Form.CONTACT: ("contact", _TABLES[str(Contact.__tablename__)], "contactid"),
+    form: (form.name.lower(), _TABLES[table], key) for form, (_, table, key) in VIEWS.items()
 }
-_SECRET_NAME = re.compile(r"pass(word|phrase|wd)|secret|token|(api|access|private|master)[_-]?key|credentials?$", re.I)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,17 @@ class Head:
         return cls(int(match[1]), match[2])
 
 
+@dataclass(frozen=True)
+class Act:
+    """What was done to what, as `record` takes it."""
+
+    action: str
+    object_kind: str
+    object_id: str | int
+    client_id: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 def record(
     session: Session,
     *,
@@ -85,12 +103,19 @@ def record(
 
     Until the transaction ends, others that record wait: keep it short.
     """
-    head = seal_changes(session)
-    entry = {
-        "at": utcnow(), "actor": _storable(actor), "action": _storable(action), "object_kind": _storable(object_kind),
-        "object_id": _storable(str(object_id)), "client_id": client_id, "details": mask(details or {}), "change_id": None,
-    }  # fmt: skip
-    return _append(session, head, [entry]).count
+    act = Act(action, object_kind, object_id, client_id, details or {})
+    return record_all(session, [act], actor=actor).count
+
+
+def record_all(session: Session, acts: Iterable[Act], *, actor: str) -> Head:
+    """Append an entry for each act of one actor, in order; the end of the chain after that."""
+    head, at = seal_changes(session), utcnow()
+    new = [
+        {"at": at, "actor": storable(actor), "action": storable(act.action), "object_kind": storable(act.object_kind),
+         "object_id": storable(str(act.object_id)), "client_id": act.client_id, "details": mask(act.details), "change_id": None}
+        for act in acts
+    ]  # fmt: skip
+    return _append(session, head, new) if new else head
 
 
 def seal_changes(session: Session) -> Head:
@@ -165,36 +190,6 @@ def verify(session: Session, *, noted: Head | None = None, limit: int = 100) -> 
     return faults
 
 
-def mask(value: Any) -> Any:
-    """The value as plain JSON, with what is called like a secret, or is an encrypted one, replaced by `***`."""
-    if isinstance(value, Mapping):
-        return {
-            _storable(str(k)): MASK if _SECRET_NAME.search(str(k)) and v not in (None, "") else mask(v)
-            for k, v in value.items()
-        }
-    if isinstance(value, str):
-        return MASK if value.startswith("enc:") else _storable(value)
-    if isinstance(value, Enum):
-        return mask(value.value)
-    if isinstance(value, datetime):
-        return _time_text(value)
-    if isinstance(value, (date, PurePath)):
-        return str(value)
-    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):
-        return [mask(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    raise TypeError(f"{type(value).__name__} cannot be kept in the audit trail")
-
-
-def digest_of(entry: Mapping[str, Any]) -> str:
-    """SHA-256 of an entry's columns without `digest`, as canonical JSON (sorted keys, no spaces, ASCII); hexadecimal."""
-    columns = {c.name: entry[c.name] for c in _ENTRY.columns if c.name != "digest"}
-    columns["at"] = _time_text(columns["at"])
-    canonical = json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
-
-
 def _append(session: Session, head: Head, new: Sequence[dict[str, Any]]) -> Head:
     for entry in new:
         entry |= {"sequence": head.count + 1, "previous_digest": head.digest}
@@ -252,7 +247,7 @@ def _places_of(session: Session, rows: Sequence[RowMapping]) -> dict[tuple[int, 
 def _change_entry(row: RowMapping, places: Mapping[tuple[int, int], tuple[str, int]]) -> dict[str, Any]:
     level = _LEVELS[row["form"]][0] if row["form"] is not None else "removed field"
     name, client_id = places.get((row["form"], row["id"]), ("default of the field" if row["id"] == 0 else None, None))
-    by = str(_plain(row["changedby"])) if row["changedby"] is not None else PLAIN_SQL
+    by = str(plain(row["changedby"])) if row["changedby"] is not None else PLAIN_SQL
     details = {"level": level, "entity_name": name, "field": row["field"], "by": by, **_change_details(row)}
     return {
         "at": utcnow(), "actor": by, "action": "edf.change", "object_kind": level, "object_id": str(row["id"]),
@@ -263,8 +258,8 @@ def _change_entry(row: RowMapping, places: Mapping[tuple[int, int], tuple[str, i
 def _change_details(row: RowMapping) -> dict[str, Any]:
     """The part of an entry that must stay equal to its row of `extrafieldchange`."""
     return {
-        "field_id": row["extrafieldid"], "entity_id": row["id"], "old": _plain(row["oldvalue"]), "new": _plain(row["newvalue"]),
-        "changed_by": _plain(row["changedby"]), "changed_at": _time_text(row["changedat"]),
+        "field_id": row["extrafieldid"], "entity_id": row["id"], "old": plain(row["oldvalue"]), "new": plain(row["newvalue"]),
+        "changed_by": plain(row["changedby"]), "changed_at": time_text(row["changedat"]),
     }  # fmt: skip
 
 
@@ -307,14 +302,14 @@ def _chain_faults(session: Session, had_head: bool, noted: Head | None) -> Itera
 def _recomputed(row: RowMapping) -> str | None:
     """The digest that a stored entry should have; None if what is stored there is no entry at all."""
     try:
-        return digest_of({**row, "details": _parsed(row["details"])})
+        return digest_of({**row, "details": parsed(row["details"])})
     except (TypeError, ValueError):
         return None
 
 
 def _matches(row: RowMapping) -> bool:
     try:
-        details = _parsed(row["details"])
+        details = parsed(row["details"])
     except ValueError:
         return False
     expected = _change_details(row)
@@ -363,26 +358,3 @@ def _raw(session: Session, table: Table) -> list[ColumnElement[Any]]:
     if session.get_bind().dialect.name != "sqlite":
         return list(table.columns)
     return [type_coerce(c, Text).label(c.name) if isinstance(c.type, (JSON, UTCDateTime)) else c for c in table.columns]
-
-
-def _parsed(details: Any) -> Any:
-    return json.loads(details) if isinstance(details, str) else details
-
-
-def _time_text(value: object) -> str:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
-        except ValueError:
-            return str(value)
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else repr(value)
-
-
-def _plain(value: Any) -> Any:
-    """Text of a logged value; what is no text was written by hand, and is shown as what it is."""
-    return value if value is None or isinstance(value, str) else repr(value)
-
-
-def _storable(value: str) -> str:
-    """PostgreSQL keeps no NUL, and no database keeps half of a surrogate pair."""
-    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

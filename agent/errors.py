@@ -4,6 +4,7 @@ ExeuntError
 ├── UsageError                 the caller asked for something that cannot be (exit code 2)
 │   ├── ContentError           a YAML, SQL or script file is wrong: file, line, key
 │   ├── ImportLineError        a line of an import is wrong: line, column
+│   ├── ImportRefused          all faults of an import, at most 100; nothing was stored
 │   ├── NotFound               nothing has that id or name
 │   └── Conflict               it exists already, or is in a state that does not allow this
 ├── SettingsError              the workspace, a setting or the key for the secrets is missing or wrong
@@ -52,6 +53,15 @@ class ImportLineError(UsageError):
     def __init__(self, reason: str, *, file: Path | str, line: int, column: str | None = None) -> None:
         self.reason, self.file, self.line, self.column = reason, str(file), line, column
         super().__init__(f"{self.file}:{line}" + (f": {column}" if column else "") + f": {reason}")
+
+
+class ImportRefused(UsageError):
+    """An import is refused as a whole. Carries its faults in the order of their lines."""
+
+    def __init__(self, faults: list[ImportLineError], *, more: bool = False) -> None:
+        self.faults = faults
+        lines = [str(fault) for fault in faults] + (["there may be more faults"] if more else [])
+        super().__init__("nothing was imported:\n" + "\n".join(lines))
 
 
 class NotFound(UsageError):

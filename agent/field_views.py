@@ -9,13 +9,14 @@ from sqlalchemy import Connection, select
 
 from agent.errors import UsageError
 from agent.model.fields import ExtraField, FieldType, Form
+from agent.model.places import Client, Computer, Contact, Location
 
 #: Level -> (view, table, key).
 VIEWS: dict[Form, tuple[str, str, str]] = {
-    Form.CLIENT: ("v_extradataclients", "clients", "clientid"),
-    Form.LOCATION: ("v_extradatalocations", "locations", "locationid"),
-    Form.COMPUTER: ("v_extradatacomputers", "computers", "computerid"),
-    Form.CONTACT: ("v_extradatacontacts", "contacts", "contactid"),
+    Form.CLIENT: ("v_extradataclients", str(Client.__tablename__), "clientid"),
+    Form.LOCATION: ("v_extradatalocations", str(Location.__tablename__), "locationid"),
+    Form.COMPUTER: ("v_extradatacomputers", str(Computer.__tablename__), "computerid"),
+    Form.CONTACT: ("v_extradatacontacts", str(Contact.__tablename__), "contactid"),
 }
 #: PostgreSQL cuts longer names.
 NAME_BYTES = 63
