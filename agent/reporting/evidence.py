@@ -147,9 +147,14 @@ def _plans(session: Session, client_id: int) -> list[Plan]:
     found = {p.id: p for p in session.exec(select(Plan).where(col(Plan.id).in_(with_runs)))}
     own = set(session.exec(select(Computer.computer_id).where(Computer.client_id == client_id)))
     for plan in session.exec(select(Plan).order_by(col(Plan.created_at).desc()).limit(_RECENT_PLANS)):
-        if any(s.get("id") in own for s in plan.skipped):
+        if any(s["id"] in own for s in _computers_in(plan.skipped)):
             found[plan.id] = plan
     return sorted(found.values(), key=lambda p: p.created_at)
+
+
+def _computers_in(skipped: list[Any]) -> list[dict[str, Any]]:
+    """The computers among what a plan left out; a contact's id may be the same number."""
+    return [s for s in skipped if s.get("kind", "computer") == "computer" and s.get("id") is not None]
 
 
 def _plan_of(plan: Plan) -> dict[str, Any]:
@@ -245,12 +250,10 @@ def _histories(session: Session, client_id: int, plans: list[Plan]) -> dict[int,
     last = [h.runs[-1].id for h in found.values() if h.runs[-1].result]
     for root_id, label, reason in _failures(session, last):
         found[owner[root_id]].reasons[label] = reason
-    own = set(session.exec(select(Computer.computer_id).where(Computer.client_id == client_id)))
     for plan in plans:
-        for skipped in plan.skipped:
-            if skipped.get("id") in own:
-                why = {"reason": skipped.get("reason"), "at": iso(plan.created_at), "plan": plan.id}
-                found[skipped["id"]].skipped.append(why)
+        for skipped in _computers_in(plan.skipped):
+            why = {"reason": skipped.get("reason"), "at": iso(plan.created_at), "plan": plan.id}
+            found[skipped["id"]].skipped.append(why)
     return dict(found)
 
 

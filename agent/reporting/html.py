@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from agent.reporting.words import duration_text, moment_text, state_word
+from agent.reporting.words import duration_text, moment_text, stamp_text, state_word
 
 
 def run_html(document: Mapping[str, Any]) -> str:
@@ -28,6 +28,6 @@ def _environment() -> Environment:
         loader=PackageLoader("agent.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"moment": moment_text, "state": state_word}
+    environment.filters |= {"moment": moment_text, "stamp": stamp_text, "state": state_word}
     environment.globals |= {"duration": duration_text}
     return environment

@@ -16,9 +16,9 @@ from agent.audit import mask
 from agent.errors import NotFound
 from agent.model.monitors import Alert
 from agent.model.places import Client
-from agent.model.runs import Plan, RunStep, ScriptRun
+from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
-from agent.reporting.words import moment_text, one_line
+from agent.reporting.words import moment_text, one_line, state_word
 from agent.running.tree import RunTree, load_tree
 
 _STEP_ERROR = ("type", "code", "message", "impact", "remediation", "critical")
@@ -60,7 +60,7 @@ def run_document(session: Session, run_id: str) -> dict[str, Any]:
         **tree.lists(),
         "levels": list(context.get("levels") or ()),
         "children": context.get("children"),
-        "fallback": context.get("fallback"),
+        "fallback": _fallback(tree),
         "outcome": result.get("outcome"),
         "fizzled": result.get("fizzled"),
         "cancelled_by": root.cancelled_by,
@@ -88,7 +88,9 @@ def text_lines(document: Mapping[str, Any]) -> list[str]:
             lines += ["", f"{title} ({len(document[key])})", *(f"  - {one_line(label)}" for label in document[key])]
     lines += ["", "Steps"]
     for step in document["steps"]:
-        lines.append(one_line(f"{step['state']:<14} {step['script']} > {step['name']}", indent="  "))
+        label = "" if step["label"] == step["name"] else f" ({step['label']})"
+        place = one_line(f"{step['script']} > {step['name']}{label}")
+        lines.append(f"  {state_word(step['state']):<13}  {place}")
         lines += [one_line(text, indent="      ") for text in _remarks(step)]
     if document["tickets"]:
         lines += ["", "Tickets"]
@@ -108,6 +110,7 @@ def _step(tree: RunTree, step: RunStep) -> dict[str, Any]:
     error = step.error
     return {
         "name": step.name,
+        "label": step.options.get("label") or step.name,
         "script": tree.runs[step.run_id].script,
         "function": step.function,
         "state": str(step.state),
@@ -117,6 +120,12 @@ def _step(tree: RunTree, step: RunStep) -> dict[str, Any]:
         "error": None if error is None else {key: error.get(key) for key in _STEP_ERROR},
         "result": None if step.result is None else mask(step.result),
     }
+
+
+def _fallback(tree: RunTree) -> dict[str, Any] | None:
+    """The fallback that the plan fixed; `applied`: something did not come off, so its outcome is in force."""
+    fallback = tree.root.context.get("fallback")
+    return None if fallback is None else {**fallback, "applied": tree.work_state() != StepState.SUCCEEDED}
 
 
 def _client(session: Session, client_id: int) -> dict[str, Any]:
@@ -185,7 +194,8 @@ def _reasons(document: Mapping[str, Any]) -> list[str]:
         names = ", ".join(c["name"] for c in children["scripts"])
         lines.append(f"Child scripts: {names} ({children['reason']})")
     if fallback:
-        lines.append(f"Failed Uninstall Process: {fallback['option'] or 'nothing selected'}")
+        applied = "" if fallback["applied"] else " (not needed so far)"
+        lines.append(f"Failed Uninstall Process: {fallback['option'] or 'nothing selected'}{applied}")
     if document["fizzled"]:
         lines.append(f"Fizzled: {document['fizzled']}")
     if document["cancelled_by"]:

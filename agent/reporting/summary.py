@@ -111,7 +111,8 @@ def _document(session: Session, plan: Plan, runs: list[ScriptRun]) -> dict[str, 
             }
         )  # fmt: skip
     for skipped in plan.skipped:
-        computer = session.get(Computer, skipped.get("id"))
+        is_computer = skipped.get("kind", "computer") == "computer" and skipped.get("id") is not None
+        computer = session.get(Computer, skipped["id"]) if is_computer else None
         if computer is not None:
             group(computer.client_id)["skipped"].append({k: skipped.get(k) for k in ("id", "computer", "reason")})
     return {

@@ -20,6 +20,11 @@ def moment_text(value: str | datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def stamp_text(value: str | datetime | None) -> str:
+    """`2026-11-21 17:48` for tables that say elsewhere that times are UTC; empty for none."""
+    return moment_text(value)[:16]
+
+
 def duration_text(started: str | None, finished: str | None) -> str:
     """`1 h 02 min`, `3 min 20 s`, `1.4 s` between two ISO times; empty while one of them is missing."""
     if started is None or finished is None:

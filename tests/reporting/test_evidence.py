@@ -68,6 +68,9 @@ def test_each_computer_has_its_word(installation: Installation, two_clients: Any
         ],
         approved_by="joe", approval_reason="contract ended",
     )  # fmt: skip
+    foreign = story.plan(
+        skipped=[{"computer": "X", "id": two_clients.fabrikam_computers[1], "client": "F", "reason": "r"}]
+    )
     story.run(retired, [("App", "succeeded", None)], plan_id=plan)
     change(installation, retired, retired_at=utcnow())
     story.run(partial, story.mixed, plan_id=plan)
@@ -82,9 +85,10 @@ def test_each_computer_has_its_word(installation: Installation, two_clients: Any
     assert [e["label"] for e in rows["CONTOSO-PC2"]["reboot_needed"]] == ["VPN"]
     assert rows["CONTOSO-PC2"]["unknown"] == [{"label": "Backup", "reason": "the connection ended"}]
     assert rows["SKIPPED"]["skipped"]["reason"] == "maintenance mode"
-    assert document["plans"][0]["approved_by"] == "joe"
+    assert [(p["id"], p["approved_by"]) for p in document["plans"]] == [(plan, "joe")]
     other = evidence(installation, two_clients.fabrikam)
-    assert [c["name"] for c in other["computers"]] == ["FABRIKAM-PC1"] and other["asked"] == []
+    assert [c["name"] for c in other["computers"]] == ["FABRIKAM-PC1", "FABRIKAM-PC2"] and other["asked"] == []
+    assert foreign in [p["id"] for p in other["plans"]]
 
 
 def test_what_a_later_run_removed_is_removed(installation: Installation, two_clients: Any, story: Any) -> None:

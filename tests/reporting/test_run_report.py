@@ -70,7 +70,18 @@ def test_the_document_has_the_shape_that_was_promised(installation: Installation
         "tickets",
     }
     assert promised <= set(document)
-    step_keys = {"name", "script", "function", "state", "attempts", "started_at", "finished_at", "error", "result"}
+    step_keys = {
+        "name",
+        "label",
+        "script",
+        "function",
+        "state",
+        "attempts",
+        "started_at",
+        "finished_at",
+        "error",
+        "result",
+    }
     assert all(set(step) == step_keys for step in document["steps"])
     failed = next(s for s in document["steps"] if s["state"] == "failed")
     assert set(failed["error"]) == {"type", "code", "message", "impact", "remediation", "critical"}

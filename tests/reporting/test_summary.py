@@ -63,6 +63,8 @@ def test_one_mail_for_the_whole_plan_and_a_ticket_per_client(
     (ticket,) = tickets  # Fabrikam had one computer only
     assert ticket.client_id == two_clients.contoso and "FABRIKAM" not in ticket.body and comments == []
     assert document["told"] == {"mail": mail.id, "tickets": [ticket.id]}
+    properties.set_value(installation, "_sysOffboardingAlertType", "", actor="jane")
+    assert summarise(installation, plan) == document  # what was told stays as it was told
 
 
 def test_the_informative_ticket_takes_the_summary(installation: Installation, two_clients: Any, story: Any) -> None:

@@ -37,9 +37,11 @@ class Post:
     refused: dict[str, str] = field(default_factory=dict)
     data_reply: str = "250 taken"
     drop_at_data: bool = False
-    connections: int = 0
+    #: Called when a recipient is named, before any text is sent.
+    before_text: Callable[[], None] = lambda: None
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        self.before_text()
         if address in self.refused:
             return self.refused[address]
         envelope.rcpt_tos.append(address)

@@ -187,6 +187,24 @@ def test_a_process_that_dies_while_sending_leaves_unknown_and_before_that_a_new_
     assert len(post.received) == 1
 
 
+def test_a_mail_that_another_worker_took_over_is_not_sent(
+    installation: Installation, mail_server: Any, with_mail: Make
+) -> None:
+    post = mail_server()
+    sender = with_mail(smtp_port=post.port)
+    identity = queue(sender)
+
+    def take_over() -> None:
+        with sender.database.session() as session:
+            taken = session.get(Notification, identity)
+            assert taken is not None
+            taken.claim = "another worker"
+
+    post.before_text = take_over
+    mail.deliver(sender, limit=1)
+    assert post.received == [] and row(sender, identity).state == "sending"
+
+
 def test_two_workers_send_a_mail_once(installation: Installation, mail_server: Any, with_mail: Make) -> None:
     post = mail_server()
     sender = with_mail(smtp_port=post.port)
