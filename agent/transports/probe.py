@@ -1,9 +1,9 @@
 """Is a machine there? A look from outside, without logging in, at those that have no endpoint agent of ours.
 
 SSH is told by its banner, WinRM and PSRP by the answer to an anonymous Identify (a 401 identifies them too), this
-machine needs no look, and of anything else it is asked whether its port takes a connection. No secret is sent, so the
-certificate of a TLS server is not checked. A host that accepts and then is silent, or sends drop by drop, has no more
-time than one that does not answer.
+machine needs no look, and of anything else it is asked whether its port takes a connection. Only jump hosts are logged
+in to; no secret goes anywhere else, so the certificate of a TLS server is not checked. A host that accepts and then is
+silent, or sends drop by drop, has no more time than one that does not answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
 
-from agent.errors import SettingsError
+from agent.errors import SettingsError, TransportError
 from agent.transports import registry
 from agent.transports.base import Identification
 from agent.transports.output import printable
@@ -40,8 +40,8 @@ T = TypeVar("T")
 def probe(computers: Iterable[Mapping[str, Any]], timeout: float = 5.0) -> dict[int, Identification]:
     """Look at many computers at once; the answer is by their ids.
 
-    computers: columns as `registry.connect` takes them, with `computer_id`; a credential's settings may be laid under
-    `transport_options`, its secrets are not needed.
+    computers: columns as `registry.connect` takes them, with `computer_id`, the credential's settings laid under
+    `transport_options`, and its `secrets` where a jump host must be passed.
     timeout: seconds for one computer, 0.1 to 60. All of them take at most that for each AT_ONCE computers.
     """
     asked = {int(computer["computer_id"]): computer for computer in computers}
@@ -62,7 +62,7 @@ def _look(computer: Mapping[str, Any], timeout: float) -> Identification:
         reachable, detail = _ask(computer, began + timeout)
     except TimeoutError:
         reachable, detail = False, f"no answer in {timeout:g} s"
-    except SettingsError as error:
+    except (SettingsError, TransportError) as error:
         reachable, detail = False, str(error)
     except (OSError, UnicodeError, ValueError) as error:
         reachable, detail = False, getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -82,7 +82,9 @@ def _ask(computer: Mapping[str, Any], deadline: float) -> tuple[bool, str]:
     if kind == "ssh":
         options = registry.check_options(kind, computer.get("transport_options") or {})
         if options.jump:
-            return False, "it is behind a jump host, where only a login could look"
+            transport: Any = registry.connect(computer, ({}, computer.get("secrets") or {}))
+            said = transport.banner(max(0.1, deadline - time.monotonic()))
+            return said.startswith("SSH-"), said or "it says nothing"
         with _Dialogue(address, int(port or 22), deadline) as dialogue:
             return _banner(dialogue)
     if not port:

@@ -32,7 +32,7 @@ from agent.transports.base import Body, Execution, Target
 from agent.transports.binding import Announcement, Bound, bind, end_command
 from agent.transports.output import OutputCollector
 from agent.transports.ssh_hosts import Hop, SshOptions
-from agent.transports.ssh_login import Login, open_transport
+from agent.transports.ssh_login import Login, close_all, first_line_through, open_transport
 
 #: Seconds in which output may still come after the body's end, from what it left running.
 LINGER = 1.0
@@ -91,9 +91,16 @@ class SshTransport:
 
     def close(self) -> None:
         """End the connections."""
-        for connection in reversed(self._connections):
-            connection.close()
+        close_all(self._connections)
         self._connections = []
+
+    def banner(self, limit: float) -> str:
+        """What a target behind jump hosts says first; nobody logs in to it. `limit`: seconds for each stage.
+
+        Raises CannotConnect, AccessDenied, SettingsError, OSError.
+        """
+        options = self._options.model_copy(update={"connect_seconds": limit})
+        return first_line_through(options, self._hop, self._jump_login).decode("ascii", "replace").strip()
 
     def _open(self, command: str) -> tuple[paramiko.Transport, paramiko.Channel]:
         """A channel on which the command was started; a connection that is there already is used if it still works."""

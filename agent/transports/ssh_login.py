@@ -82,10 +82,36 @@ def open_transport(options: SshOptions, target: Hop, login: Login, jump_login: L
             opened.append(_handshake(link, hop, options))
             _log_in(opened[-1], hop, login if len(opened) > len(options.jump) else jump_login, options.connect_seconds)
     except BaseException:
-        for transport in reversed(opened):
-            transport.close()
+        close_all(opened)
         raise
     return opened
+
+
+def close_all(opened: list[paramiko.Transport]) -> None:
+    """End connections, the one to the target first."""
+    for transport in reversed(opened):
+        transport.close()
+
+
+def first_line_through(options: SshOptions, target: Hop, jump_login: Login) -> bytes:
+    """What the target says first, as seen from the last jump host; nobody logs in to the target.
+
+    Raises CannotConnect, AccessDenied; OSError (TimeoutError) when the target says nothing in `connect_seconds`.
+    """
+    *before, last = options.jump
+    opened = open_transport(options.model_copy(update={"jump": tuple(before)}), last, jump_login, jump_login)
+    try:
+        with _tunnel(opened[-1], target, options) as channel:
+            deadline, said = time.monotonic() + options.connect_seconds, b""
+            while b"\n" not in said and len(said) < 8192:
+                channel.settimeout(max(0.001, deadline - time.monotonic()))
+                piece = channel.recv(1024)
+                if not piece:
+                    break
+                said += piece
+            return said.partition(b"\n")[0]
+    finally:
+        close_all(opened)
 
 
 def _tcp(hop: Hop, options: SshOptions) -> socket.socket:

@@ -80,10 +80,25 @@ def test_openssh_is_told_by_its_banner(tmp_path: Path) -> None:
     with open_ssh(tmp_path) as server:
         found = look("ssh", server.port)
         assert found.reachable and found.detail.startswith("SSH-2.0-OpenSSH")
-        assert not look("ssh", server.port, jump=[{"address": "gate"}]).reachable
         assert look("something", server.port) == Identification(
             True, f"port {server.port} takes connections", pytest.approx(0, abs=5)
         )  # fmt: skip
+
+
+def test_a_host_behind_a_jump_host_is_seen_from_there(tmp_path: Path) -> None:
+    for name in ("gate", "inner"):
+        (tmp_path / name).mkdir()
+    with open_ssh(tmp_path / "gate") as gate, open_ssh(tmp_path / "inner") as inner:
+        hop = {"address": "127.0.0.1", "port": gate.port, "host_key": gate.host_key}
+        computer = {"computer_id": 1, **inner.computer(jump=[hop], host_key=None)}
+        found = probe([{**computer, "secrets": {"private_key": gate.key}}])[1]
+        assert found.reachable and found.detail.startswith("SSH-2.0-OpenSSH")
+        assert (
+            "jump host does not reach"
+            in probe([{**computer, "port": 1, "secrets": {"private_key": gate.key}}])[1].detail
+        )
+        assert "does not let" in probe([{**computer, "secrets": {"private_key": inner.key}}])[1].detail
+        assert "no way to log in" in probe([computer])[1].detail
 
 
 def test_ws_management_is_told_by_identify(tmp_path: Path) -> None:
@@ -192,14 +207,12 @@ def test_the_last_contact_of_those_that_answer_is_stored(installation: Installat
     ours, theirs = two_clients.contoso_computers, two_clients.fabrikam_computers
     with http_server(401, b"") as (port, _):
         with installation.database.session() as session:
-            credential = Credential(kind="winrm", name="admin", settings={"username": "admin", "tls": False})
-            session.add(credential)
-            session.flush()
+            # The nearest of its kind counts, although the computer names none.
+            session.add(Credential(kind="winrm", name="admin", client_id=two_clients.contoso, settings={"tls": False}))
             for number in (*ours, *theirs):
                 session.get_one(Computer, number).last_contact = before
             answering, refusing = (session.get_one(Computer, number) for number in ours)
             answering.transport, answering.address, answering.port = "winrm", "127.0.0.1", port
-            answering.credential_id = credential.id
             refusing.transport, refusing.address, refusing.port = "ssh", "127.0.0.1", 1
         seen: dict[int, Identification] = {}
         result = probe_contacts(installation, client_id=two_clients.contoso, report=seen.__setitem__)
@@ -209,6 +222,23 @@ def test_the_last_contact_of_those_that_answer_is_stored(installation: Installat
     assert contacts[ours[0]] is not None and contacts[ours[0]] > before
     assert [contacts[number] for number in (ours[1], *theirs)] == [before] * 3
     assert probe_contacts(installation, computer_ids=[theirs[0]]).answered == 1
+
+
+def test_a_credential_of_another_client_is_not_used(installation: Installation, two_clients: Any) -> None:
+    ours, theirs = two_clients.contoso_computers[0], two_clients.fabrikam_computers[0]
+    with http_server(401, b"") as (port, seen):
+        with installation.database.session() as session:
+            credential = Credential(kind="winrm", name="x", client_id=two_clients.fabrikam, settings={"tls": False})
+            session.add(credential)
+            session.flush()
+            for number in (ours, theirs):
+                computer = session.get_one(Computer, number)
+                computer.transport, computer.address, computer.port = "winrm", "127.0.0.1", port
+                computer.credential_id = credential.id
+        found: dict[int, Identification] = {}
+        probe_contacts(installation, computer_ids=[ours, theirs], report=found.__setitem__)
+    assert found[theirs].reachable and not found[ours].reachable and "another client" in found[ours].detail
+    assert len(seen) == 1
 
 
 def test_retired_computers_are_left_alone(installation: Installation, two_clients: Any) -> None:
