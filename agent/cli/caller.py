@@ -80,7 +80,8 @@ class Caller:
             self.installation.database.close()
 
 
-pass_caller = click.make_pass_decorator(Caller, ensure=True)
+#: Typed loosely: click passes options by name.
+pass_caller: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Caller, ensure=True)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 

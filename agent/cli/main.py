@@ -42,7 +42,7 @@ PLACES = {
     "monitor": ("agent.cli.monitor", "monitor", "Internal monitors: see them, run them now."),
     "alert": ("agent.cli.alert", "alert", "What monitors found."),
     "template": ("agent.cli.template", "template", "Alert templates: what answers a monitor."),
-    "script": ("agent.cli.script", "script", "Scripts: check, duplicate, use, test and run them."),
+    "script": ("agent.cli.scripts", "script", "Scripts: check, duplicate, use, test and run them."),
     "run": ("agent.cli.run", "run", "Script runs: follow, approve, cancel, try again."),
     "ticket": ("agent.cli.ticket", "ticket", "Tickets with their comments."),
     "notification": ("agent.cli.notification", "notification", "Mail that was sent, waits or was kept as failed."),

@@ -29,7 +29,9 @@ class Progress:
     """How far a run has come. `steps` are (name, state) in their order."""
 
     id: str
+    #: `Contoso/PC1`
     name: str
+    target: str
     state: str
     finished: bool
     waits_until: datetime | None
@@ -68,7 +70,7 @@ def progress(installation: Installation, run_ids: Sequence[str]) -> list[Progres
             )
             for run, client in session.exec(runs):
                 found[run.id] = Progress(
-                    run.id, f"{client}/{run.target_name}", str(run.state), run.finished_at is not None, run.not_before,
+                    run.id, f"{client}/{run.target_name}", run.target_name, str(run.state), run.finished_at is not None, run.not_before,
                     tuple(steps[run.id]),
                 )  # fmt: skip
     return [found[i] for i in run_ids if i in found]

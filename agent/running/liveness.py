@@ -14,6 +14,9 @@ from sqlalchemy import Connection, text
 
 from agent.installation import Installation
 
+#: In place of a worker's id: the lock that all workers share (PostgreSQL).
+_ANY = "any worker"
+
 
 class Liveness:
     """The lock of one worker, and the question whether another worker still holds its own."""
@@ -35,6 +38,7 @@ class Liveness:
                 isolation_level="AUTOCOMMIT"
             )
             self._connection.execute(text("select pg_advisory_lock(:key)"), {"key": _key(executor_id)})
+            self._connection.execute(text("select pg_advisory_lock_shared(:key)"), {"key": _key(_ANY)})
 
     def is_held(self) -> bool:
         """Whether this worker's own lock still stands; on PostgreSQL the connection may have been lost."""
@@ -51,6 +55,13 @@ class Liveness:
                 text("select pg_try_advisory_xact_lock(:key)"), {"key": _key(executor_id)}
             ).scalar()
         return not free
+
+    def any_alive(self) -> bool:
+        """Whether any worker of this installation is alive."""
+        if self.installation.settings.is_sqlite:
+            folder = self.installation.settings.workspace / "workers"
+            return any([self._file_held(path) for path in sorted(folder.glob("*.lock"))])
+        return self.alive(_ANY)
 
     def release(self) -> None:
         """Let go of the lock."""

@@ -1,0 +1,252 @@
+"""Running a monitor from the command line: what would be done is shown, a person says yes, it is started and followed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from agent.cli.caller import Caller
+from agent.cli.output import clean, say, show_json, show_table, tell, warn
+from agent.cli.progress import Progress, execute, progress
+from agent.cli.run import NOT_DONE
+from agent.errors import GuardrailRefused, UsageError
+from agent.monitoring.dispatching import MonitorRun, fingerprint, run_monitor
+from agent.monitoring.evaluation import Evaluation
+from agent.running.drafting import DraftedTarget, DraftStep
+from agent.running.planning import DraftPlan
+
+#: Exit codes (see `exeunt --help`).
+FAILED, HELD, NOTHING_MATCHED = 1, 3, 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person gave to `exeunt monitor run`."""
+
+    monitor: str
+    reset: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    wait: bool = False
+    clients: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    reason: str | None = None
+    as_json: bool = False
+
+
+def run_now(caller: Caller, options: Options) -> int:
+    """Run a monitor as the person asked; the exit code. Raises UsageError without a terminal and without `--yes`."""
+    clients, agreed = options.clients, None
+    if not options.yes and not options.dry_run:
+        if options.as_json or not sys.stdin.isatty():
+            raise UsageError(
+                "nobody can be asked here: look at it with --dry-run, then give --yes to start it without a question"
+            )
+        shown = _run(caller, options, dry_run=True)
+        show_preview(shown)
+        if shown.draft is None or not shown.draft.targets or shown.refusals:
+            return _verdict(shown, ())
+        clients = _ask(shown.draft, options.clients)
+        agreed = fingerprint(shown.draft)
+    done = _run(caller, options, dry_run=options.dry_run, clients=clients, agreed=agreed)
+    if options.dry_run:
+        show_json(document(done, ())) if options.as_json else show_preview(done)
+        return _verdict(done, ())
+    return _finish(caller, options, done)
+
+
+def _run(
+    caller: Caller, options: Options, *, dry_run: bool, clients: Iterable[str] = (), agreed: str | None = None
+) -> MonitorRun:
+    return run_monitor(
+        caller.installation, options.monitor, actor=caller.actor, reset=options.reset, dry_run=dry_run,
+        confirmed=True, confirmed_clients=clients or options.clients, overrides=options.overrides,
+        reason=options.reason, agreed=agreed,
+    )  # fmt: skip
+
+
+def _finish(caller: Caller, options: Options, done: MonitorRun) -> int:
+    """Follow what was started, if that is wanted, and say what became of it."""
+    ids = done.stored.run_ids if done.stored is not None else ()
+    if options.wait and ids and done.stored is not None and not done.stored.holds:
+        runs: Sequence[Progress] = execute(caller.installation, ids)
+        _send_what_waits(caller)
+    else:
+        runs = progress(caller.installation, ids)
+    if options.as_json:
+        show_json(document(done, runs))
+    else:
+        _summary(done, runs, options.wait)
+    return _verdict(done, runs)
+
+
+def _send_what_waits(caller: Caller) -> None:
+    """Without a worker nobody else would send the mail of these runs."""
+    from agent.running.liveness import Liveness
+    from agent.services.mail import deliver
+
+    if not Liveness(caller.installation).any_alive():
+        deliver(caller.installation)
+
+
+def _verdict(done: MonitorRun, runs: Sequence[Progress]) -> int:
+    for refusal in done.refusals:
+        raise GuardrailRefused(
+            f"{refusal['reason']}; nothing was started; if it is meant: --override {refusal['guardrail']} --reason TEXT",
+            guardrail=refusal["guardrail"],
+        )
+    if done.stored is not None and done.stored.holds:
+        return HELD
+    if not done.evaluation.matched and not done.skipped:
+        return NOTHING_MATCHED
+    return FAILED if any(r.state in NOT_DONE for r in runs) else 0
+
+
+def document(done: MonitorRun, runs: Sequence[Progress]) -> dict[str, Any]:
+    """What `--json` prints."""
+    evaluation, stored = done.evaluation, done.stored
+    return {
+        "monitor": evaluation.definition.name,
+        "matched": [_match(m) for m in evaluation.matched],
+        "skipped": [{"computer": s["computer"], "reason": s["reason"]} for s in done.skipped],
+        "alerts_opened": done.alerts_opened,
+        "runs": [{"id": r.id, "computer": r.target, "state": r.state} for r in runs],
+        "plan": stored.id if stored else None,
+        "holds": list(stored.holds if stored else done.draft.holds if done.draft else ()),
+        "refused": list(done.refusals),
+        "warnings": list(done.warnings),
+        **({"planned": planned(done.draft)} if evaluation.dry_run and done.draft else {}),
+    }
+
+
+def _match(match: Any) -> dict[str, Any]:
+    place = match.place
+    return {
+        "computer": place.name, "client": place.client_name, "location": place.location_name,
+        "levels": list(match.row.levels),
+    }  # fmt: skip
+
+
+def planned(draft: DraftPlan) -> list[dict[str, Any]]:
+    """Every computer with its steps and their parameters, as `--dry-run --json` prints them."""
+    return [
+        {
+            "computer": t.target.name, "client": t.target.client_slug, "levels": list(t.request.levels),
+            "script": t.run.script.definition.name,
+            "children": t.run.context.get("children"), "fallback": t.run.context.get("fallback"),
+            "steps": [
+                {"name": s.name, "function": s.function, "parameters": _parameters(s),
+                 "preview": s.options.get("preview"), "skipped": _never(s)}
+                for s in t.run.steps()
+            ],
+        }
+        for t in draft.targets
+    ]  # fmt: skip
+
+
+def _parameters(step: DraftStep) -> dict[str, Any]:
+    """Values as the plan fixes them; a secret is named, a value of the run's own time is said to be that."""
+    shown: dict[str, Any] = {}
+    for name, form in step.parameters.items():
+        if "secret" in form:
+            shown[name] = f"(secret {form['secret']})"
+        else:
+            shown[name] = form.get("value", "(known at run time)")
+    return shown
+
+
+def _never(step: DraftStep) -> bool:
+    return any(c.get("holds") is False for c in step.options.get("when") or ())
+
+
+def show_preview(done: MonitorRun) -> None:
+    """Print which computers are concerned, by level, and the very steps with their parameters."""
+    evaluation = done.evaluation
+    say(f"Monitor {evaluation.definition.name}: {_count(len(evaluation.matched), evaluation)} found")
+    targets = done.draft.targets if done.draft else ()
+    for level in ("client", "location", "computer", ""):
+        found = [t for t in targets if (t.request.levels[0] if t.request.levels else "") == level]
+        if found:
+            say(f"\nFlagged by {level}" if level else "\nNot flagged by a level")
+            for target in found:
+                _show_target(target)
+    _show_left_out(done)
+    _show_guards(done)
+
+
+def _count(number: int, evaluation: Evaluation) -> str:
+    return f"{number} {evaluation.definition.target}{'' if number == 1 else 's'}"
+
+
+def _show_target(drafted: DraftedTarget) -> None:
+    target, run = drafted.target, drafted.run
+    client = target.places["client"] or {}
+    location = target.places.get("location") or {}
+    place = "/".join(str(p["name"]) for p in (client, location) if p)
+    say(clean(f"  {place}/{target.name} (id {target.id}, {', '.join(drafted.request.levels) or 'no level'})"))
+    children = run.context.get("children")
+    if children:
+        say(clean(f"    child scripts: {', '.join(c['name'] for c in children['scripts'])}: {children['reason']}"))
+    fallback = run.context.get("fallback")
+    if fallback:
+        say(clean(f"    Failed Uninstall Process: {fallback['option'] or 'nothing selected'}"))
+    for number, step in enumerate(run.steps(), 1):
+        parameters = ", ".join(f"{n}={v!r}" for n, v in _parameters(step).items())
+        say(
+            clean(
+                f"    {number:>2}. {step.name}: {step.options.get('preview')}"
+                + (f" [{parameters}]" if parameters else "")
+            )
+        )
+
+
+def _show_left_out(done: MonitorRun) -> None:
+    if done.skipped:
+        say("\nLeft out")
+        for left in done.skipped:
+            say(clean(f"  {left.get('client')}/{left['computer']}: {left['reason']}"))
+
+
+def _show_guards(done: MonitorRun) -> None:
+    draft = done.draft
+    for text in done.warnings:
+        warn(text)
+    for hold in draft.holds if draft else ():
+        tell(f"held: {clean(hold['reason'])} (guardrail: {hold['guardrail']})")
+    for refusal in done.refusals:
+        tell(f"refused: {clean(refusal['reason'])} (guardrail: {refusal['guardrail']})")
+
+
+def _ask(draft: DraftPlan, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The person says yes, and types the slug of each client that is to be offboarded as a whole; these slugs."""
+    number = len(draft.targets)
+    click.confirm(f"Start this on {number} computer{'' if number == 1 else 's'}?", abort=True, err=True)
+    clients = list(given)
+    for slug in sorted({t.target.client_slug for t in draft.targets if "client" in t.request.levels} - set(given)):
+        typed = click.prompt(f"The whole client {slug!r} is to be offboarded. Type its slug to confirm", err=True)
+        if typed != slug:
+            raise UsageError(f"{typed!r} is not {slug!r}: nothing was started")
+        clients.append(slug)
+    return tuple(clients)
+
+
+def _summary(done: MonitorRun, runs: Sequence[Progress], waited: bool) -> None:
+    evaluation, stored = done.evaluation, done.stored
+    say(
+        f"{evaluation.definition.name}: {_count(len(evaluation.matched), evaluation)} found, {done.alerts_opened} new alerts"
+    )
+    _show_left_out(done)
+    _show_guards(done)
+    if runs:
+        show_table(("run", "target", "state"), ((r.id, r.name, r.state) for r in runs))
+    if stored is not None and stored.holds:
+        clients = "".join(f" --confirm-client {h['client']}" for h in stored.holds if h["guardrail"] == "client_flag")
+        tell(f"held: nothing was started. To go on: exeunt run approve {stored.id} --reason TEXT{clients}")
+    elif runs and not waited:
+        tell("a worker executes them: `exeunt worker`; follow them with `exeunt run watch`")
+    elif evaluation.matched and not runs and not done.refusals:
+        tell("nothing was started: every alert was given before (`--reset` forgets that), or all were left out")
