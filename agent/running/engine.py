@@ -16,7 +16,7 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine as SQLEngine
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, inspect
 
 from agent.settings import Settings
 
@@ -62,8 +62,11 @@ class EnginePort:
 
     @cached_property
     def _client(self) -> DBOSClient:
+        engine = _create_engine(self.settings)
+        if not inspect(engine).has_table("workflow_status", schema=None if self.settings.is_sqlite else SCHEMA):
+            DBOS.migrate(self.settings.engine_url, schema=SCHEMA)
         return DBOSClient(
-            system_database_engine=_create_engine(self.settings),
+            system_database_engine=engine,
             dbos_system_schema=SCHEMA,
             serializer=DBOSPortableJSONSerializer(),
         )

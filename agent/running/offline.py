@@ -10,6 +10,7 @@ from agent.inventory.contact import probe_contacts
 from agent.model.base import utcnow
 from agent.model.runs import ScriptRun
 from agent.running.targets import Target
+from agent.transports.base import Identification
 
 #: Seconds between two looks at a computer that is offline.
 LOOK_AGAIN = 60.0
@@ -34,8 +35,10 @@ def check_online(installation: Installation, run: ScriptRun, target: Target) -> 
     recent = utcnow() - timedelta(seconds=installation.settings.online_seconds)
     if contact is not None and datetime.fromisoformat(contact) >= recent:
         return None
-    answers = probe_contacts(installation, computer_ids=[target.id])
-    if answers[target.id].reachable:
+    answers: dict[int, Identification] = {}
+    probe_contacts(installation, computer_ids=[target.id], report=answers.__setitem__)
+    answer = answers.get(target.id)
+    if answer is not None and answer.reachable:
         return None
     expired = run.expires_at is not None and utcnow() >= run.expires_at
-    return Offline(f"offline: {answers[target.id].detail}", LOOK_AGAIN, expired)
+    return Offline(f"offline: {answer.detail if answer else 'it has no transport'}", LOOK_AGAIN, expired)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import update
@@ -43,7 +44,7 @@ def release(installation: Installation, port: EnginePort, plan_id: str, *, actor
             raise Conflict(
                 f"the plan {plan_id} is {plan.state}" + (_approve_hint(plan) if plan.state == "held" else "")
             )
-        runs = _release(session, plan, actor)
+        runs = _release(session, installation, plan, actor)
     _enqueue(port, runs)
     return [r.id for r in runs]
 
@@ -72,7 +73,7 @@ def approve(
             session, actor=actor, action="plan.approve", object_kind="plan", object_id=plan.id,
             details={"reason": reason, "holds": plan.holds, "confirmed_clients": sorted(confirmed_clients)},
         )  # fmt: skip
-        runs = _release(session, plan, actor)
+        runs = _release(session, installation, plan, actor)
     _enqueue(port, runs)
     return [r.id for r in runs]
 
@@ -197,13 +198,14 @@ def _runs_of(session: Session, plan: Plan) -> list[ScriptRun]:
     return list(session.exec(query.order_by(col(ScriptRun.created_at), col(ScriptRun.id))))
 
 
-def _release(session: Session, plan: Plan, actor: str) -> list[ScriptRun]:
+def _release(session: Session, installation: Installation, plan: Plan, actor: str) -> list[ScriptRun]:
     """Within the caller's transaction: the runs count as queued before the engine hears of them."""
     runs = [r for r in _runs_of(session, plan) if r.state in (RunState.PLANNED, RunState.HELD)]
     plan.state = "released"
     session.add(plan)
+    expiry = timedelta(days=installation.settings.queue_expiry_days)
     for run in runs:
-        run.state, run.queued_at = RunState.QUEUED, utcnow()
+        run.state, run.queued_at, run.expires_at = RunState.QUEUED, utcnow(), utcnow() + expiry
         session.add(run)
     audit.record(
         session, actor=actor, action="plan.release", object_kind="plan", object_id=plan.id,

@@ -48,7 +48,10 @@ class Worker:
         self.port.close()
 
     def _keep(self) -> None:
-        while not self._stop.wait(RECONCILE_SECONDS):
+        # The first look at once: what another worker left behind must not wait.
+        wait = 0.0
+        while not self._stop.wait(wait):
+            wait = RECONCILE_SECONDS
             try:
                 if not self.liveness.is_held():
                     raise StoreError("the lock of this worker is gone")
