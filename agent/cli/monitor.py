@@ -1,0 +1,195 @@
+"""`exeunt monitor`: list, show, run, enable, disable, assign a template, preview."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from sqlmodel import Session, col, select
+
+from agent import audit
+from agent.cli.caller import Caller, json_option, limit_option, pass_caller
+from agent.cli.lazy import Group, command
+from agent.cli.monitor_run import Options, run_now
+from agent.cli.output import say, show_details, show_json, show_table
+from agent.content.loaded import LoadedMonitor
+from agent.errors import NotFound
+from agent.inventory import lookup
+from agent.model.monitors import FailingRow, MonitorStatus
+from agent.monitoring.styles import parse_style
+
+_COLUMNS = (
+    "name", "enabled", "status", "fail count", "rows", "interval", "alert style", "last scan", "last failure", "next scan",
+    "groups", "alert template", "scripts", "ticket category",
+)  # fmt: skip
+
+
+@click.group("monitor", cls=Group)
+def monitor() -> None:
+    """Internal monitors: see them, run them now."""
+
+
+@command(monitor, "list", "exeunt monitor list", "exeunt monitor list --json")
+@json_option
+@pass_caller
+def list_monitors(caller: Caller, as_json: bool) -> None:
+    """Show all monitors: status, fail count, interval, style, scans, groups, template, scripts, ticket category."""
+    with caller.installation.database.reading() as session:
+        rows = [_row(caller, session, m) for m in caller.installation.content.monitors()]
+    if as_json:
+        show_json(rows)
+    else:
+        show_table(_COLUMNS, ([r[c.replace(" ", "_")] for c in _COLUMNS] for r in rows), empty="no monitors")
+
+
+def _row(caller: Caller, session: Session, found: LoadedMonitor) -> dict[str, Any]:
+    definition = found.definition
+    status = session.get(MonitorStatus, found.name) or MonitorStatus(monitor=found.name)
+    template = status.alert_template or definition.alert_template
+    return {
+        "name": found.name, "target": definition.target, "status": status.status, "fail_count": status.fail_count,
+        "rows": status.rows, "interval": str(definition.interval), "alert_style": _style(definition.alert_style),
+        "enabled": definition.enabled if status.enabled is None else status.enabled,
+        "last_scan": status.last_scan, "last_failure": status.last_failed, "next_scan": status.next_scan,
+        "groups": list(definition.target_groups), "alert_template": template,
+        "group_alert_templates": dict(definition.group_alert_templates), "scripts": _scripts(caller, template),
+        "ticket_category": definition.ticket_category, "error": status.error, "file": found.file,
+        "confirmed_by": status.confirmed_by, "confirmed_at": status.confirmed_at,
+    }  # fmt: skip
+
+
+def _style(value: str | int) -> str:
+    try:
+        return str(parse_style(value))
+    except ValueError as error:
+        return str(error)
+
+
+def _scripts(caller: Caller, template: str | None) -> list[str]:
+    """Scripts that the template runs; none when it is missing, which `exeunt content check` tells."""
+    try:
+        found = caller.installation.content.alert_template(template or "").definition
+    except NotFound:
+        return []
+    return [a.run_script for a in (*found.failed, *found.success, *found.both) if a.run_script]
+
+
+@command(monitor, "show", "exeunt monitor show Offboarding", "exeunt monitor show Offboarding --json")
+@click.argument("name")
+@limit_option()
+@json_option
+@pass_caller
+def show(caller: Caller, name: str, limit: int, as_json: bool) -> None:
+    """Show one monitor, its query, and the rows that failed at its last scan."""
+    found = caller.installation.content.monitor(name)
+    with caller.installation.database.reading() as session:
+        row = _row(caller, session, found)
+        query = select(FailingRow).where(FailingRow.monitor == found.name).order_by(col(FailingRow.id)).limit(limit)
+        failing = [{**r.model_dump(), "place": _place(session, r)} for r in session.exec(query)]
+    check = found.definition.check
+    asked = found.sql if found.sql is not None else check.model_dump(exclude_none=True) if check else None
+    if as_json:
+        show_json({**row, "query": asked, "failing": failing})
+        return
+    show_details({**{n.replace("_", " "): v for n, v in row.items()}, "query": asked})
+    say("")
+    columns = ("place", "identity", "test value", "skipped", "since")
+    show_table(columns, ([r[c.replace(" ", "_")] for c in columns] for r in failing), empty="no failing rows")
+
+
+def _place(session: Session, row: FailingRow) -> str:
+    model = next(m for form, m in lookup.MODELS.items() if form.name.lower() == row.target_kind)
+    try:
+        return lookup.path(session, lookup.get(session, model, row.target_id))
+    except NotFound:
+        return f"({row.target_kind} {row.target_id} is gone)"
+
+
+@command(
+    monitor, "run", "exeunt monitor run Offboarding --dry-run", "exeunt monitor run Offboarding",
+    "exeunt monitor run Offboarding --yes --wait --json",
+    "exeunt monitor run Offboarding --yes --confirm-client contoso",
+    'exeunt monitor run Offboarding --yes --override whole_fleet --reason "the last client leaves"',
+)  # fmt: skip
+@click.argument("name")
+@click.option("--reset", is_flag=True, help="Run Now and Reset: present failures alert again.")
+@click.option("--dry-run", is_flag=True, help="Show computers by level and the very steps; change nothing.")
+@click.option("--yes", is_flag=True, help="Start it without a question.")
+@click.option("--wait", is_flag=True, help="Wait for the end; without a worker it is executed in this process.")
+@click.option("--confirm-client", "clients", multiple=True, metavar="SLUG",
+              help="Confirm by name that this whole client is to be offboarded. May be repeated.")  # fmt: skip
+@click.option(
+    "--override", "overrides", multiple=True, metavar="GUARDRAIL", help="Override a guardrail that refuses, by name."
+)
+@click.option("--reason", help="Why; an override needs it. Kept in the audit trail.")
+@json_option
+@pass_caller
+def run(caller: Caller, name: str, **given: Any) -> None:
+    """Run a monitor now: what it finds is answered by its alert template, as one plan that is shown first.
+
+    Exit code 1 when a run was no success (with --wait), 3 when a guardrail holds or refuses the plan, 4 when nothing
+    matched.
+    """
+    sys.exit(run_now(caller, Options(name, **given)))
+
+
+@command(monitor, "preview", "exeunt monitor preview Offboarding", "exeunt monitor preview Offboarding --json")
+@click.argument("name")
+@json_option
+@pass_caller
+def preview(caller: Caller, name: str, as_json: bool) -> None:
+    """The same as `run --dry-run`: computers by level and the very steps with their parameters."""
+    sys.exit(run_now(caller, Options(name, dry_run=True, as_json=as_json)))
+
+
+@command(monitor, "enable", "exeunt monitor enable Offboarding")
+@click.argument("name")
+@pass_caller
+def enable(caller: Caller, name: str) -> None:
+    """Let a monitor run at its interval."""
+    _override(caller, name, "monitor.enable", enabled=True)
+    say(f"{name} is enabled")
+
+
+@command(monitor, "disable", "exeunt monitor disable Offboarding")
+@click.argument("name")
+@pass_caller
+def disable(caller: Caller, name: str) -> None:
+    """Stop a monitor from running by itself; `exeunt monitor run` still works."""
+    _override(caller, name, "monitor.disable", enabled=False)
+    say(f"{name} is disabled")
+
+
+@command(
+    monitor, "assign-template",
+    'exeunt monitor assign-template Offboarding "△ Custom - Execute Script - Offboarding Wrapper"',
+    "exeunt monitor assign-template Offboarding --default",
+)  # fmt: skip
+@click.argument("name")
+@click.argument("template", required=False)
+@click.option("--default", "default", is_flag=True, help="Back to the template that the monitor's file names.")
+@pass_caller
+def assign_template(caller: Caller, name: str, template: str | None, default: bool) -> None:
+    """Let another alert template answer a monitor, without changing its file."""
+    if default == (template is not None):
+        raise click.UsageError("give either a template's name or --default")
+    if template is not None:
+        template = caller.installation.content.alert_template(template).name
+    _override(caller, name, "monitor.assign_template", alert_template=template)
+    say(f"{name} is answered by " + (template or "the template of its file"))
+
+
+def _override(caller: Caller, name: str, action: str, **values: Any) -> None:
+    """Set what overrides a monitor's file; old and new value go into the audit trail."""
+    monitor_name = caller.installation.content.monitor(name).name
+    with caller.installation.database.session() as session:
+        status = session.get(MonitorStatus, monitor_name) or MonitorStatus(monitor=monitor_name)
+        old = {attribute: getattr(status, attribute) for attribute in values}
+        for attribute, value in values.items():
+            setattr(status, attribute, value)
+        session.add(status)
+        audit.record(
+            session, actor=caller.actor, action=action, object_kind="monitor", object_id=monitor_name,
+            details={"old": old, "new": values},
+        )  # fmt: skip
