@@ -117,6 +117,10 @@ class RemoveApplication(Function[RemoveApplicationParameters]):
 
 def _remove(context: Context, parameters: RemoveApplicationParameters, name: str) -> Attempt:
     attempt = Attempt(name, similar=_similar(context, name))
+    if name.startswith("<") and name.endswith(">"):
+        # Looking for it would find nothing and call that a success.
+        attempt.reasons.append("it is the template's placeholder: write the application's exact name in the script")
+        return attempt
     stored = _stored(context, name)
     present = _look(context, attempt, stored)
     before = attempt.found
