@@ -20,7 +20,7 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.tickets import Notification
 from agent.services.smtp import DeliveryError, Mailer, MailText, addresses
-from agent.services.tickets import one_line
+from agent.services.tickets import one_line, storable
 
 #: Attempts before a passing failure is final; the waits between them are 1, 2, 4, 8, 16, 32, 60 ... minutes.
 MAX_ATTEMPTS = 8
@@ -62,7 +62,7 @@ def queue_mail(
         return known
     mail = Notification(
         key=key, client_id=client_id, run_id=run_id, recipient=one_line(recipient), cc=one_line(cc),
-        subject=one_line(subject), body=body, state="sending", next_attempt_at=utcnow(),
+        subject=one_line(subject), body=storable(body), state="sending", next_attempt_at=utcnow(),
     )  # fmt: skip
     fault = _address_fault(recipient, cc)
     if fault:

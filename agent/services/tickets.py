@@ -29,6 +29,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def storable(text: str) -> str:
+    """Text as every database can keep it: PostgreSQL takes no NUL, and none takes half of a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "")
+
+
 def open_or_comment(
     session: Session,
     *,
@@ -59,7 +64,7 @@ def open_or_comment(
     if ticket is None:
         new = Ticket(
             key=key, client_id=client_id, location_id=location_id, computer_id=computer_id, contact_id=contact_id,
-            run_id=run_id, origin=origin, subject=one_line(subject), body=body, category=category or None,
+            run_id=run_id, origin=origin, subject=one_line(subject), body=storable(body), category=category or None,
             priority=priority or None, created_by=author,
         )  # fmt: skip
         try:
@@ -99,7 +104,7 @@ def add_comment(
         ).first()
         if known is not None:
             return known
-    comment = TicketComment(ticket_id=ticket_id, run_id=run_id, origin=origin, author=author, text=text)
+    comment = TicketComment(ticket_id=ticket_id, run_id=run_id, origin=origin, author=author, text=storable(text))
     session.add(comment)
     session.flush()
     return comment
