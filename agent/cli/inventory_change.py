@@ -1,0 +1,198 @@
+"""`exeunt inventory`: add, set, move, retire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from agent.cli.caller import Caller, pass_caller
+from agent.cli.inventory_group import inventory
+from agent.cli.lazy import command
+from agent.cli.output import say
+from agent.cli.places import one_place, place_options
+from agent.errors import UsageError
+from agent.inventory import lookup, places
+from agent.inventory.columns import PLATFORMS, TRANSPORTS
+from agent.inventory.local_facts import register
+from agent.inventory.lookup import place_id
+from agent.model.fields import Form
+from agent.model.places import Client, Computer, Location
+
+_external_id = click.option("--external-id", help="Its id elsewhere, such as in your PSA; else one is made.")
+_location = click.option("--location", required=True, help="`Client/Location`, or the location's id.")
+
+
+@command(
+    inventory,
+    "add-client",
+    "exeunt inventory add-client Contoso",
+    'exeunt inventory add-client "Contoso, Ltd." --slug contoso',
+)
+@click.argument("name")
+@click.option("--slug", help="Names its folder of scripts: a-z, 0-9 and `-`; else it is made from the name.")
+@_external_id
+@pass_caller
+def add_client(caller: Caller, name: str, slug: str | None, external_id: str | None) -> None:
+    """Add a client."""
+    with caller.installation.database.session() as session:
+        made = places.add_client(session, name=name, actor=caller.actor, external_id=external_id, slug=slug)
+    say(f"client {made.client_id}: {made.name} (slug {made.slug})")
+
+
+@command(inventory, "add-location", "exeunt inventory add-location HQ --client contoso")
+@click.argument("name")
+@click.option("--client", required=True, help="The client: slug, name or id.")
+@_external_id
+@pass_caller
+def add_location(caller: Caller, name: str, client: str, external_id: str | None) -> None:
+    """Add a location of a client."""
+    with caller.installation.database.session() as session:
+        owner = lookup.find(session, Client, client)
+        made = places.add_location(
+            session, client_id=place_id(owner), name=name, actor=caller.actor, external_id=external_id
+        )
+        where = lookup.path(session, made)
+    say(f"location {made.location_id}: {where}")
+
+
+@command(
+    inventory, "add-computer", "exeunt inventory add-computer PC1 --location Contoso/HQ --platform windows",
+    "exeunt inventory add-computer web1 --location Contoso/HQ --platform linux --transport ssh --address 192.0.2.7 "
+    "--credential 3 --server",
+)  # fmt: skip
+@click.argument("name")
+@_location
+@_external_id
+@click.option(
+    "--platform", type=click.Choice(PLATFORMS), default="windows", show_default=True, help="Which bodies run on it."
+)
+@click.option("--os", "os_name", default="", help="Its operating system, for people.")
+@click.option("--transport", type=click.Choice([t for t in TRANSPORTS if t]), help="How it is reached.")
+@click.option("--address", default="", help="Host name or address.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Else the transport's usual one.")
+@click.option(
+    "--credential", "credential_id", type=int, help="Id of the credential to use; else the nearest that fits."
+)
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the transport. May be repeated."
+)
+@click.option("--server", is_flag=True, help="It is a server: offboarded only after an explicit opt-in.")
+@click.option("--probe", is_flag=True, help="It is a probe agent: offboarded only after an explicit opt-in.")
+@pass_caller
+def add_computer(
+    caller: Caller, name: str, location: str, external_id: str | None, server: bool, probe: bool, options: tuple[str, ...],
+    os_name: str, transport: str | None, **attributes: Any,
+) -> None:  # fmt: skip
+    """Add a computer at a location."""
+    given = {n: v for n, v in attributes.items() if v is not None}
+    if options:
+        given["transport_options"] = json.dumps(_pairs(options))
+    with caller.installation.database.session() as session:
+        where = lookup.find(session, Location, location)
+        made = places.add_computer(
+            session, location_id=place_id(where), name=name, actor=caller.actor, external_id=external_id,
+            is_server=server, is_probe=probe, os=os_name, transport=transport or "", **given,
+        )  # fmt: skip
+        path = lookup.path(session, made)
+    say(f"computer {made.computer_id}: {path}")
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} is no setting: write KEY=VALUE")
+        try:
+            result[name] = json.loads(text)
+        except json.JSONDecodeError:
+            result[name] = text
+    return result
+
+
+@command(
+    inventory, "add-contact", 'exeunt inventory add-contact "Ada Byron" --client contoso --email ada@contoso.example'
+)
+@click.argument("name")
+@click.option("--client", required=True, help="The client: slug, name or id.")
+@click.option("--location", help="One of the client's locations.")
+@click.option("--email", default="", help="The person's address.")
+@_external_id
+@pass_caller
+def add_contact(
+    caller: Caller, name: str, client: str, location: str | None, email: str, external_id: str | None
+) -> None:
+    """Add a person at a client."""
+    with caller.installation.database.session() as session:
+        made = places.add_contact(
+            session, client_id=place_id(lookup.find(session, Client, client)), name=name, actor=caller.actor, email=email,
+            location_id=place_id(lookup.find(session, Location, location)) if location else None, external_id=external_id,
+        )  # fmt: skip
+        path = lookup.path(session, made)
+    say(f"contact {made.contact_id}: {path}")
+
+
+@command(inventory, "add-local", "exeunt inventory add-local --location Contoso/HQ")
+@_location
+@click.option("--suffix", default="", help="Goes into its external id, to register this machine more than once.")
+@pass_caller
+def add_local(caller: Caller, location: str, suffix: str) -> None:
+    """Register this machine with its real facts, or bring them up to date; it is reached without any network."""
+    with caller.installation.database.session() as session:
+        where = lookup.find(session, Location, location)
+        made = register(session, location_id=place_id(where), actor=caller.actor, suffix=suffix)
+        path = lookup.path(session, made)
+    say(f"computer {made.computer_id}: {path}, {made.os}")
+
+
+@command(
+    inventory, "set", "exeunt inventory set --computer Contoso/HQ/PC1 transport=winrm address=192.0.2.7",
+    'exeunt inventory set --client contoso name="Contoso GmbH"',
+)  # fmt: skip
+@click.argument("values", nargs=-1, required=True, metavar="COLUMN=VALUE...")
+@place_options()
+@pass_caller
+def set_columns(caller: Caller, values: tuple[str, ...], **given: str | None) -> None:
+    """Change columns of a place; old and new values go into the audit trail."""
+    changes: dict[str, str] = {}
+    for pair in values:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} changes nothing: write COLUMN=VALUE")
+        changes[name] = text
+    with caller.installation.database.session() as session:
+        _, place = one_place(session, **given)
+        places.change(session, place, actor=caller.actor, **changes)
+        path = lookup.path(session, place)
+    say(f"{path}: {', '.join(changes)} stored")
+
+
+@command(inventory, "move", "exeunt inventory move --computer Contoso/HQ/PC1 --to Contoso/Branch")
+@click.option("--computer", required=True, help="The computer: path of names, id or external id.")
+@click.option("--to", "location", required=True, help="The new location: `Client/Location` or id.")
+@click.option("--allow-move", is_flag=True, help="Also to a location of another client.")
+@pass_caller
+def move(caller: Caller, computer: str, location: str, allow_move: bool) -> None:
+    """Put a computer at another location."""
+    with caller.installation.database.session() as session:
+        found = lookup.find(session, Computer, computer)
+        where = lookup.find(session, Location, location)
+        places.move(session, found, place_id(where), actor=caller.actor, allow_move=allow_move)
+        path = lookup.path(session, found)
+    say(f"computer {found.computer_id}: {path}")
+
+
+@command(inventory, "retire", "exeunt inventory retire --computer Contoso/HQ/PC1")
+@place_options(Form.COMPUTER)
+@click.option("--undo", is_flag=True, help="Take it back into service.")
+@pass_caller
+def retire(caller: Caller, undo: bool, **given: str | None) -> None:
+    """Mark a computer as retired: it is kept, and no run touches it. Nothing is removed from it."""
+    with caller.installation.database.session() as session:
+        _, place = one_place(session, **given)
+        assert isinstance(place, Computer)
+        (places.unretire if undo else places.retire)(session, place, actor=caller.actor)
+        path = lookup.path(session, place)
+    say(f"{path} is " + ("in service" if undo else "retired"))
