@@ -23,7 +23,7 @@ _USUAL = {"ssh": "password", "winrm": "password", "psrp": "password", "secret": 
 _secret_options = (
     click.option("--secret", "prompted", multiple=True, metavar="NAME",
                  help="Ask for the secret of this name, such as password. May be repeated."),
-    click.option("--secret-from", "sources", multiple=True, metavar="NAME=SOURCE",
+    click.option("--secret-from", "sources", multiple=True, metavar="[NAME=]SOURCE",
                  help="Take the secret NAME from env:VARIABLE or file:PATH. May be repeated."),
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ def credential() -> None:
 
 @command(
     credential, "add", "exeunt credential add contoso-admin --kind ssh --client contoso --setting username=admin --secret password",
-    "exeunt credential add sentinelone --kind secret --client contoso --secret-from secret=env:PASSPHRASE",
+    "exeunt credential add sentinelone --kind secret --client contoso --secret-from env:PASSPHRASE",
     "exeunt credential add keys --kind ssh --setting username=exeunt --secret-from private_key=file:/root/.ssh/id_ed25519",
 )  # fmt: skip
 @click.argument("name")
@@ -59,11 +59,12 @@ def add(
     """Store a credential for the server, a client or a location; the nearest one counts."""
     if no_secret and (prompted or sources):
         raise UsageError("--no-secret and a secret exclude each other")
+    usual = _USUAL.get(kind, "secret")
     if not prompted and not sources and not no_secret:
-        prompted = (_USUAL.get(kind, "secret"),)
+        prompted = (usual,)
     with caller.installation.database.reading() as session:
         client_id, location_id = _scope(session, client, location)
-    given = {} if no_secret else _secrets(prompted, sources)
+    given = {} if no_secret else _secrets(prompted, sources, usual)
     made = credentials.add(
         caller.installation, kind=kind, name=name, client_id=client_id, location_id=location_id,
         settings=_settings(settings), secret=given, actor=caller.actor,
@@ -94,11 +95,13 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
     return result
 
 
-def _secrets(prompted: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, str]:
+def _secrets(prompted: tuple[str, ...], sources: tuple[str, ...], usual: str) -> dict[str, str]:
+    """Secrets by their names; one without a name has the usual one of its kind."""
     found: dict[str, str] = {}
-    for pair in sources:
-        name, equals, source = pair.partition("=")
-        if not equals or not name:
+    for given in sources:
+        named = None if given.startswith(("env:", "file:")) else given.partition("=")
+        name, source = (usual, given) if named is None else (named[0], named[2])
+        if not name or not source:
             raise UsageError("write --secret-from NAME=env:VARIABLE or NAME=file:PATH")
         found[name] = secret_from(source)
     for name in prompted:
@@ -151,7 +154,7 @@ def update(
     """Replace a credential's settings, its secrets or both."""
     if not settings and not prompted and not sources:
         raise UsageError("say what to replace: --setting, --secret or --secret-from")
-    secret = _secrets(prompted, sources) if prompted or sources else None
+    secret = _secrets(prompted, sources, "") if prompted or sources else None
     new = _settings(settings) if settings else None
     credentials.update(caller.installation, credential_id, settings=new, secret=secret, actor=caller.actor)
     say(f"credential {credential_id} is changed")

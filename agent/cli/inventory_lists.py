@@ -130,7 +130,7 @@ def list_places(
 
 
 def _row(caller: Caller, session: Session, place: Any) -> dict[str, Any]:
-    row = {**place.model_dump(), "path": lookup.path(session, place)}
+    row = {"path": lookup.path(session, place), **{name: getattr(place, name) for name in type(place).model_fields}}
     if isinstance(place, Computer):
         row["online"] = online(place, caller.installation.settings.online_seconds)
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from agent import audit
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.content import show_faults
 from agent.cli.lazy import command
-from agent.cli.output import clean, say, show_details, show_json, show_table, tell
+from agent.cli.output import say, show_details, show_json, show_table, tell
 from agent.cli.script_group import TEMPLATE, WRAPPER, script
 from agent.content import duplication
 from agent.content.definitions import Role
@@ -121,7 +122,7 @@ def duplicate(caller: Caller, name: str, client: str, new_name: str | None) -> N
     made = duplication.duplicate(caller.installation.content, name, slug, new_name, label)
     _record(caller, "script.duplicate", slug, {"script": made.name, "copied_from": name, "digest": made.digest})
     say(f"{made.name}\n{made.file}")
-    tell(f"edit it, then: exeunt script use {clean(repr(made.name))} --client {slug}")
+    tell(f"edit it, then: exeunt script use {shlex.quote(made.name)} --client {slug}")
 
 
 def _client(caller: Caller, reference: str) -> tuple[str, str | None]:
