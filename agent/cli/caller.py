@@ -28,6 +28,8 @@ class Caller:
     workspace: Path | None = None
     user: str | None = None
     log_level: str | None = None
+    #: Warnings and worse only, unless a level was chosen: what people wait for is printed, not logged.
+    quiet: bool = True
 
     @cached_property
     def actor(self) -> str:
@@ -52,7 +54,8 @@ class Caller:
         from agent.settings import load_settings
 
         settings = load_settings(self.workspace)
-        configure(self.log_level or settings.log_level)
+        usual = "WARNING" if self.quiet and "log_level" not in settings.model_fields_set else settings.log_level
+        configure(self.log_level or usual)
         return settings
 
     @cached_property

@@ -1,0 +1,55 @@
+# What a newcomer needs: `make demo` and `make test`. Python 3.11 or newer and make are all that must be there.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+INPUTS := setup.cfg pyproject.toml
+SOURCES := edf_schema.sql $(shell find agent scripts monitors alert_templates -type f ! -name '*.pyc' ! -path '*/clients/*')
+TESTS ?= tests
+
+.PHONY: help demo test check peers bench clean
+
+help:
+	@echo "make demo    show a whole offboarding on this machine, in the folder .demo"
+	@echo "make test    install what the tests need, check the code, run all tests"
+	@echo "make check   lint and types only"
+	@echo "make bench   measure, side by side with what else one would use"
+	@echo "make clean   remove the environment and everything that was made"
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed, as python3 or by PYTHON=/path/to/python3" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) cannot make environments: install its package venv (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+# What a user gets: the command and its libraries. An environment that tests have made holds it already.
+$(VENV)/.installed: $(BIN)/python $(INPUTS) $(SOURCES)
+	@if [ -e $(VENV)/.test ]; then :; else \
+		echo "installing exeunt into $(VENV) ..."; $(PIP) install --quiet --upgrade .; fi
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/exeunt demo --workspace .demo/workspace --fresh
+
+$(VENV)/.test: $(BIN)/python $(INPUTS)
+	$(PIP) install --quiet --editable '.[test,postgresql,keyring]'
+	@touch $@
+
+peers:
+	sh tests/install_peers.sh
+
+check: $(VENV)/.test
+	$(BIN)/ruff check agent tests
+	$(BIN)/mypy
+
+test: $(VENV)/.test peers check
+	$(BIN)/pytest -n 2 $(TESTS)
+
+bench: $(VENV)/.test
+	@if [ -f benchmarks/run.py ]; then $(BIN)/python benchmarks/run.py; else echo "there are no benchmarks here" >&2; exit 1; fi
+
+clean:
+	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
