@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from agent.content.definitions import ScriptDefinition
 from agent.content.loaded import from_content
-from agent.errors import ClientMismatch, StepError, UsageError
+from agent.errors import ClientMismatch, NotFound, StepError, UsageError
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
 from agent.model.places import Computer
@@ -151,11 +151,16 @@ class RunContext:
 
     def secret(self, name: str) -> str:
         """The secret of the credential of that name, if this client may use it. Raises StepError."""
+        location = self.places.get("location") or {}
         with self.installation.database.reading() as session:
-            location = self.places.get("location") or {}
-            credential = credentials.by_name(
-                session, name, client_id=self.client_id, location_id=location.get("location_id")
-            )
+            try:
+                credential = credentials.by_name(
+                    session, name, client_id=self.client_id, location_id=location.get("location_id")
+                )
+            except NotFound as error:
+                raise StepError(
+                    str(error), type="missing_credential", remediation=f"store it: exeunt credential add {name}"
+                ) from error
             opened = credentials.open_secret(self.installation, credential)
         if len(opened) != 1:
             raise StepError(

@@ -7,16 +7,18 @@ is made again from our tables by `agent.running.recovery`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine as SQLEngine
-from sqlalchemy import create_engine, event, inspect
+from sqlalchemy import create_engine, event
 
 from agent.settings import Settings
 
@@ -61,12 +63,14 @@ class EnginePort:
         self.settings = settings
 
     @cached_property
+    def _engine(self) -> SQLEngine:
+        return _create_engine(self.settings)
+
+    @cached_property
     def _client(self) -> DBOSClient:
-        engine = _create_engine(self.settings)
-        if not inspect(engine).has_table("workflow_status", schema=None if self.settings.is_sqlite else SCHEMA):
-            DBOS.migrate(self.settings.engine_url, schema=SCHEMA)
+        _migrate(self.settings)
         return DBOSClient(
-            system_database_engine=engine,
+            system_database_engine=self._engine,
             dbos_system_schema=SCHEMA,
             serializer=DBOSPortableJSONSerializer(),
         )
@@ -116,6 +120,7 @@ class EnginePort:
         """Give the connections back."""
         if "_client" in self.__dict__:
             self._client.destroy()
+            self._engine.dispose()
 
 
 class EngineWorker:
@@ -128,9 +133,10 @@ class EngineWorker:
 
     def start(self) -> None:
         """Begin to take segments from the queue."""
+        self._engine = _create_engine(self.settings)
         config: DBOSConfig = {
             "name": "exeunt",
-            "system_database_engine": _create_engine(self.settings),
+            "system_database_engine": self._engine,
             "dbos_system_schema": SCHEMA,
             "application_version": APPLICATION_VERSION,
             "executor_id": self.executor_id,
@@ -141,6 +147,7 @@ class EngineWorker:
         }
         if not self.settings.is_sqlite:
             config["system_database_url"] = self.settings.engine_url
+        _migrate(self.settings)
         _execute.append(self._execute)
         DBOS(config=config)
         DBOS.launch()
@@ -155,7 +162,17 @@ class EngineWorker:
     def stop(self, *, wait_seconds: int = 10) -> None:
         """Take nothing more, wait for what executes, let go."""
         DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
+        self._engine.dispose()
         _execute.remove(self._execute)
+
+
+def _migrate(settings: Settings) -> None:
+    """Bring the engine's own tables up to date; quick when they are. On PostgreSQL the engine locks them itself."""
+    with ExitStack() as stack:
+        if settings.is_sqlite:
+            lock = stack.enter_context((settings.workspace / "engine.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        DBOS.migrate(settings.engine_url, schema=SCHEMA)
 
 
 def _create_engine(settings: Settings) -> SQLEngine:
