@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlmodel import Session, SQLModel
 
@@ -150,10 +150,9 @@ def explain(error: DBAPIError, settings: Settings) -> ExeuntError:
 
 
 def _execute_schema(connection: Connection) -> None:
-    # A percent sign is no placeholder here.
-    plain = connection.execution_options(no_parameters=True)
     for statement in schema_statements(connection.dialect.name):
-        plain.exec_driver_sql(statement)
+        # A percent sign is no placeholder here.
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     rebuild_views(connection)
 
 
@@ -168,21 +167,28 @@ def _create_private_file(engine: Engine) -> None:
 
 
 def _create_engine(settings: Settings) -> Engine:
-    if not settings.is_sqlite:
-        try:
-            return create_engine(
-                settings.inventory_url, pool_pre_ping=True, pool_size=settings.concurrency_total + 4, hide_parameters=True,
-                connect_args={"connect_timeout": 10},
-            )  # fmt: skip
-        except ModuleNotFoundError as error:
-            raise SettingsError(
-                f"EXEUNT_DATABASE_URL needs the driver {error.name}: install exeunt[postgresql]"
-            ) from error
-        except (ArgumentError, NoSuchModuleError, TypeError, ValueError):
-            # The URL is left out on purpose: it may hold a password.
-            raise SettingsError(
-                "EXEUNT_DATABASE_URL is no URL of a database: write postgresql+psycopg://user@host/name"
-            ) from None
+    return _create_sqlite(settings) if settings.is_sqlite else _create_postgresql(settings)
+
+
+def _create_postgresql(settings: Settings) -> Engine:
+    # Our messages leave the URL out: it may hold a password.
+    wrong = SettingsError("EXEUNT_DATABASE_URL is no URL of a database: write postgresql+psycopg://user@host/name")
+    try:
+        url = make_url(settings.inventory_url)
+        if (url.get_backend_name(), url.get_driver_name()) != ("postgresql", "psycopg"):
+            raise wrong
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=settings.concurrency_total + 4, hide_parameters=True,
+            # A prepared `SELECT *` from a view fails once the view has got a column.
+            connect_args={"connect_timeout": 10, "prepare_threshold": None},
+        )  # fmt: skip
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"EXEUNT_DATABASE_URL needs the driver {error.name}: install exeunt[postgresql]") from error
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise wrong from None
+
+
+def _create_sqlite(settings: Settings) -> Engine:
     if sqlite3.sqlite_version_info < _MIN_SQLITE:
         raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.40 or newer is needed")
     engine = create_engine(

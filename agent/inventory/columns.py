@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.errors import UsageError
 from agent.model.base import utcnow
-from agent.model.places import Client, Computer, Contact, Location
+from agent.model.places import Client, Computer, Contact, Location, Software
 
 PLATFORMS = ("windows", "linux", "macos")
 #: Empty: the computer is not reached from here.
@@ -149,6 +149,7 @@ COLUMNS: dict[type, dict[str, Column]] = {
         transport_options=_options,
     ),
     Contact: _columns(external_id=_needed, name=_needed, email=_text),
+    Software: _columns(name=_needed, version=_text, publisher=_text, uninstall_string=_text, seen_at=read_time),
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from agent.model.fields import ExtraField, ExtraFieldAlias, ExtraFieldData, Fiel
 
 #: GUIDs of the fields that come with Exeunt begin with this; monitors and guardrails know them by name.
 SHIPPED_GUID = "0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c"
+#: Options of `Failed Uninstall Process` that fallback scripts stand for (facts 4).
+SHIPPED_OPTIONS = ("Ticket + Halt", "Ticket - Leave ScreenConnect", "Best Effort - Continue", "Ticket + Continue")
 
 
 def fields(session: Session, form: Form | None = None) -> list[ExtraField]:
@@ -178,7 +180,7 @@ def _refuse_shipped(field: ExtraField, what: str) -> None:
 
 
 def _refuse_shipped_loss(field: ExtraField, new: Sequence[str]) -> None:
-    lost = [o for o in options(field) if o not in new]
+    lost = [o for o in SHIPPED_OPTIONS if o in options(field) and o not in new]
     if lost and field.ltguid.startswith(SHIPPED_GUID):
         raise Conflict(f"the options {', '.join(map(repr, lost))} of {field.name!r} come with Exeunt and stay")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -142,11 +142,12 @@ def online(computer: Computer, online_seconds: int, *, now: datetime | None = No
     )
 
 
-def free_slug(session: Session, name: str) -> str:
-    """A slug that no client has, made from a name: `Contoso, Ltd.` -> `contoso-ltd`."""
+def free_slug(session: Session, name: str, *, taken: Container[str] | None = None) -> str:
+    """A slug that no client has (or that is not `taken`), made from a name: `Contoso, Ltd.` -> `contoso-ltd`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60] or "client"
-    taken = set(session.exec(select(Client.slug).where(col(Client.slug).startswith(base, autoescape=True))))
+    if taken is None:
+        taken = set(session.exec(select(Client.slug).where(col(Client.slug).startswith(base, autoescape=True))))
     number = 1
     slug = base
     while slug in taken:
