@@ -97,7 +97,7 @@ class Scan:
                 .group_by(col(Alert.target_id), col(Alert.identity))
             )  # fmt: skip
             for target_id, identity, moment in self.session.exec(found):
-                if moment is not None and (self.forget_before is None or moment > self.forget_before):
+                if moment is not None and (self.forget_before is None or moment >= self.forget_before):
                     last[(target_id, identity)] = moment
         return last
 
