@@ -144,6 +144,14 @@ class PsrpTransport:
             self._connection = _connection(self._target, self._adapter)
         return self._connection
 
+    def _restart(self) -> None:
+        """Use a new HTTP connection from here on. What broke off in mid-message left a security context of no use."""
+        http = self._connect().transport
+        http.close()
+        http.encryption = None
+        http.session = http._build_session()
+        mount(http.session, self._adapter)
+
     def _open(self, tag: str) -> tuple[RunspacePool, PSHost]:
         """Open a pool whose name tells whose it is. Its host keeps the exit code."""
         connection = self._connect()
@@ -192,6 +200,7 @@ class PsrpTransport:
     def _stop(self, pipeline: PowerShell, body: Body) -> None:
         """Stop what reached its time limit. Always raises."""
         endpoint = self._target.endpoint
+        self._restart()
         self._adapter.allow(self._options.grace_seconds)
         try:
             pipeline.runspace_pool.shell.signal(SignalCode.PS_CTRL_C, pipeline.id)
@@ -208,7 +217,6 @@ class PsrpTransport:
         selectors = SelectorSet()
         selectors.add_option("ShellId", shell_id)
         self._adapter.allow(self._options.grace_seconds)
-        # A connection that failed before may have left a security context that is of no use any more.
         for attempt in (1, 2):
             try:
                 self._connect().delete(resource_uri, selector_set=selectors)
@@ -218,7 +226,7 @@ class PsrpTransport:
                     return
                 if attempt == 2:
                     log.warning("a shell may be left on %s: %s: %s", self._target.endpoint, shell_id, error)
-                self.close()
+                self._restart()
 
     def _translated(self, error: Exception, stage: Stage) -> TransportError:
         endpoint = self._target.endpoint
@@ -268,7 +276,8 @@ def _exit_code(pipeline: PowerShell, host: PSHost, endpoint: str) -> int:
     """The exit code by the rules at the top of this module."""
     if pipeline.state == PSInvocationState.FAILED:
         return 1
-    if pipeline.state == PSInvocationState.COMPLETED and isinstance(host.rc, int):
+    # Nobody but the script itself calls `exit`, whatever state the pipeline is in after it.
+    if pipeline.state in (PSInvocationState.COMPLETED, PSInvocationState.STOPPED) and isinstance(host.rc, int):
         return host.rc
     how = "was stopped on the host" if pipeline.state == PSInvocationState.STOPPED else "ended without an exit code"
     raise AnswerLost(f"{endpoint}: the script {how}; what it did is not known")

@@ -51,7 +51,6 @@ def drain(pipeline: PowerShell, output: OutputCollector) -> None:
     for value in pipeline.output:
         if value is not None:
             output.write("stdout", _encoded(line_of(value)))
-    pipeline.output.clear()
     streams = pipeline.streams
     for prefix, records in (
         ("ERROR", [_error_text(entry) for entry in streams.error]),

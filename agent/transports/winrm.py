@@ -201,6 +201,7 @@ class WinrmTransport:
 
     def _stop(self, shell_id: str, command_id: str, body: Body) -> None:
         """End what reached its time limit. Always raises."""
+        self._messages.restart()
         self._adapter.allow(self._options.grace_seconds)
         signal = {"rsp:Signal": {"@CommandId": command_id, "rsp:Code": f"{SHELL}/signal/terminate"}}
         limit = f"time limit of {body.time_limit:g} s"
@@ -217,7 +218,6 @@ class WinrmTransport:
     def _end_shell(self, shell_id: str) -> None:
         """Delete a shell. A failure is logged and changes nothing about the result."""
         self._adapter.allow(self._options.grace_seconds)
-        # A connection that failed before may have left a security context that is of no use any more.
         for attempt in (1, 2):
             try:
                 self._messages.ask(f"{TRANSFER}/Delete", {}, shell_id=shell_id)

@@ -75,7 +75,7 @@ class Messages:
         return answer
 
     def restart(self) -> None:
-        """Use a new connection from here on, with a new security context."""
+        """Use a new connection from here on. What broke off in mid-message left a security context of no use."""
         self._protocol.transport.close_session()
         self._protocol.transport.encryption = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from psrpcore.types import PSCustomObject
-from pypsrp.complex_objects import PSInvocationState
+from pypsrp.complex_objects import GenericComplexObject, PSInvocationState
 from transport_help import Collecting
 from wsman_help import Connect, connect, peer
 from wsman_peer import Call, Peer
@@ -16,6 +16,7 @@ from wsman_peer.handlers import Stopped
 from agent.errors import AnswerLost, UsageError
 from agent.transports import psrp, wsman_http
 from agent.transports.base import Body
+from agent.transports.psrp_values import line_of, typed
 
 __all__ = ["connect", "peer"]
 
@@ -30,6 +31,7 @@ def test_streams_are_kept_apart(connect: Connect, peer: Peer, output: Collecting
         call.output("out ✓")
         call.error("err ✓\nsecond line")
         call.warning("careful")
+        call.wait(0.1)  # so that they come in several answers
         call.verbose("by the way")
         call.debug("inside")
         call.information("note")
@@ -84,6 +86,8 @@ def test_a_script_that_somebody_stopped_on_the_host_is_unknown(
         (PSInvocationState.COMPLETED, 3010, 3010),
         (PSInvocationState.FAILED, None, 1),
         (PSInvocationState.FAILED, 0, 1),
+        (PSInvocationState.STOPPED, 3010, 3010),
+        (PSInvocationState.STOPPED, None, None),
         (PSInvocationState.COMPLETED, None, None),
         (PSInvocationState.DISCONNECTED, 0, None),
     ],
@@ -96,6 +100,17 @@ def test_how_a_pipeline_ends(state: int, code: int | None, expected: int | None)
             psrp._exit_code(pipeline, host, "https://pc1")
     else:
         assert psrp._exit_code(pipeline, host, "https://pc1") == expected
+
+
+def test_what_write_host_sends_is_its_message() -> None:
+    message = GenericComplexObject()
+    message.to_string, message.types = "note ✓", ["System.Management.Automation.HostInformationMessage"]
+    message.adapted_properties = {"Message": "note ✓", "ForegroundColor": "Red"}
+    assert line_of(message) == "note ✓"
+
+
+def test_numbers_are_as_wide_as_they_are() -> None:
+    assert (typed(0.1).tag, typed(2**31).tag, typed(7), typed([True])) == ("Db", "I64", 7, [True])
 
 
 @pytest.mark.parametrize("value", [2**63, "a\ufffeb", {"\uffff": 1}])

@@ -263,6 +263,29 @@ def test_a_silent_host_holds_nobody_for_ever(connect: Connect, output: Collectin
         assert time.monotonic() - before < 15
 
 
+def test_an_answer_that_drips_holds_nobody_up(connect: Connect, peer: Peer, output: Collecting) -> None:
+    """Each piece comes in time, the whole does not."""
+    peer.inject("drip", "Create", seconds=30)
+    before = time.monotonic()
+    error = fails(connect(peer, open_seconds=1), output)
+    assert isinstance(error, CannotConnect) and time.monotonic() - before < 15
+
+
+def test_time_limit_in_the_middle_of_an_answer(connect: Connect, peer: Peer, output: Collecting) -> None:
+    """What broke off leaves a connection that is of no use for ending the script."""
+
+    def hang(call: Call) -> None:
+        peer.inject("drip", "Receive", seconds=30)
+        call.output("now")
+        call.wait(0.5)
+        call.output("x" * 10_000)
+        call.wait()
+
+    peer.handle("Do-It", hang)
+    error = fails(connect(peer), output, limit=2)
+    assert isinstance(error, TimeLimitReached) and peer.faults.fired == [("drip", "Receive")]
+
+
 # Faults, by the operation in which they come
 
 LOST = [("reset_before", {}), ("reset_after", {}), ("cut", {}), ("html", {}), ("status", {"code": 500})]
@@ -445,6 +468,37 @@ def test_tls(connect: Connect, certificates: Certificates, tmp_path: Path, outpu
         peer.inject("reset_after", "Receive", nth=2)
         assert output(transport, body()).stdout.strip() == "done"
         assert not peer.shells
+
+
+def test_client_certificate(connect: Connect, certificates: Certificates, tmp_path: Path, output: Collecting) -> None:
+    """For this test the server's certificate serves as the client's too."""
+    files = {"certificate_file": str(certificates.chain_file), "certificate_key_file": str(certificates.key_file)}
+    options = {"tls": True, "auth": "certificate", "ca_file": str(certificates.ca_file), **files}
+    with Peer({USER: PASSWORD}, tmp_path / "accounts2", tls=certificates.server_context()) as peer:
+        peer.handle("Do-It", do_it)
+        assert output(connect(peer, **options), body()).code == 0
+        assert not peer.shells
+    other = make_certificates(tmp_path / "other")
+    with Peer({USER: PASSWORD}, tmp_path / "accounts2", tls=certificates.server_context()) as peer:
+        files = {"certificate_file": str(other.chain_file), "certificate_key_file": str(other.key_file)}
+        error = fails(connect(peer, **{**options, **files}), output)
+        assert isinstance(error, AccessDenied | CannotConnect) and not peer.service.requests
+
+
+def test_a_page_is_not_an_answer(
+    connect: Connect, certificates: Certificates, tmp_path: Path, output: Collecting
+) -> None:
+    """Over TLS nothing else protects against a proxy's page. A Receive must not take it for "no output yet"."""
+    with Peer({USER: PASSWORD}, tmp_path / "accounts2", tls=certificates.server_context()) as peer:
+
+        def hang(call: Call) -> None:
+            peer.inject("html", "Receive")
+            call.output("now")
+            call.wait()
+
+        peer.handle("Do-It", hang)
+        error = fails(connect(peer, tls=True, ca_file=str(certificates.ca_file)), output)
+        assert isinstance(error, AnswerLost) and not peer.shells
 
 
 def test_tls_is_verified(connect: Connect, certificates: Certificates, tmp_path: Path, output: Collecting) -> None:

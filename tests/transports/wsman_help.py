@@ -32,8 +32,11 @@ class Certificates:
     key_file: Path
 
     def server_context(self) -> ssl.SSLContext:
+        """For a server that also takes client certificates of the same authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.chain_file, self.key_file)
+        context.load_verify_locations(self.ca_file)
+        context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
 

@@ -1,8 +1,8 @@
 """Who a connection belongs to, and the encryption of its messages: pyspnego's acceptor does the cryptography.
 
 Ways: basic, ntlm, negotiate (NTLM inside SPNEGO; Kerberos if the process has a keytab). CredSSP is missing, since
-pyspnego has no acceptor that WinRM's HTTP wrapping could use; client certificates are left to TLS. Channel bindings are
-taken but not checked.
+pyspnego has no acceptor that WinRM's HTTP wrapping could use. A client certificate is believed when TLS has checked it
+and the client says that it means to be known by it. Channel bindings are taken but not checked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import spnego
 ENCRYPTED = "multipart/encrypted"
 PROTOCOL = "application/HTTP-SPNEGO-session-encrypted"
 BOUNDARY = "Encrypted Boundary"
+
+#: What a client sends that means to be known by its certificate [MS-WSMV 2.2.3.1.2].
+MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
 
 _environment = threading.Lock()
 
@@ -66,11 +69,15 @@ class Authentication:
         names = {"basic": 'Basic realm="WSMAN"', "ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos"}
         return [names[way] for way in self._ways]
 
-    def take(self, header: str) -> str | None:
+    def take(self, header: str, certified: bool) -> str | None:
         """Take an Authorization header. Returns the WWW-Authenticate header that goes back, if any.
 
-        `user` is set once the client is known. Raises PermissionError when it is refused.
+        `certified`: TLS has checked a certificate of the client. `user` is set once the client is known. Raises
+        PermissionError when it is refused.
         """
+        if header == MUTUAL and certified:
+            self.user = "certificate"
+            return None
         scheme, _, token = header.partition(" ")
         way = scheme.lower()
         if way not in self._ways:

@@ -6,15 +6,18 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["status", "reset_before", "reset_after", "cut", "delay", "html", "fault"]
+Kind = Literal["status", "reset_before", "reset_after", "cut", "delay", "drip", "html", "fault"]
 
 
 @dataclass
 class Fault:
-    """`status` answers with an HTTP status and no SOAP; `reset_before` and `reset_after` end the connection as a dying
-    host does, before or after the action; `cut` ends the answer in the middle; `delay` does the action and answers
-    late; `html` answers 200 with a page; `fault` answers with a WSManFault. Only the resets after, `cut` and `delay`
-    carry the operation out.
+    """What goes wrong, by `kind`:
+
+    * `status`: an HTTP status (`code`) and no SOAP; `html`: status 200 and a page; `fault`: a WSManFault (`code`).
+    * `reset_before`, `reset_after`: the connection ends as a dying host ends it, before or after the action.
+    * `cut`: the answer ends in its middle; `delay`: it comes `seconds` late; `drip`: in small pieces over `seconds`.
+
+    Only `reset_after`, `cut`, `delay` and `drip` carry the operation out.
     """
 
     kind: Kind

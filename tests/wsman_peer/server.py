@@ -22,6 +22,8 @@ from wsman_peer.handlers import Handler
 from wsman_peer.service import Service
 
 SOAP = "application/soap+xml;charset=UTF-8"
+#: Pieces of an answer that drips.
+PIECES = 50
 PAGE = b"<html><head><title>Proxy</title></head><body><p>Please log in.</p></body></html>"
 
 
@@ -138,7 +140,8 @@ class _Connection(BaseHTTPRequestHandler):
         header = self.headers.get("Authorization")
         if header:
             try:
-                token = self._authentication.take(header)
+                certified = self.server.tls is not None and bool(self.connection.getpeercert())
+                token = self._authentication.take(header, certified)
             except PermissionError:
                 self._refuse()
                 return
@@ -182,7 +185,7 @@ class _Connection(BaseHTTPRequestHandler):
         content_type = SOAP
         if encrypted and self.server.peer.encrypts:
             content_type, answer = self._authentication.encrypt(answer)
-        self._answer(status, answer, content_type, token, cut=fault is not None and fault.kind == "cut")
+        self._answer(status, answer, content_type, token, fault)
 
     def _before(self, fault: Fault) -> None:
         if fault.kind == "reset_before":
@@ -197,7 +200,9 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _answer(self, status: int, body: bytes, content_type: str, token: str | None, *, cut: bool = False) -> None:
+    def _answer(
+        self, status: int, body: bytes, content_type: str, token: str | None, fault: Fault | None = None
+    ) -> None:
         self.send_response(status)
         if token:
             self.send_header("WWW-Authenticate", token)
@@ -207,8 +212,16 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        self.close_connection = self.close_connection or cut
+        if fault is not None and fault.kind == "cut":
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif fault is not None and fault.kind == "drip":
+            size = len(body) // PIECES + 1
+            for at in range(0, len(body), size):
+                self.wfile.write(body[at : at + size])
+                time.sleep(fault.seconds / PIECES)
+        else:
+            self.wfile.write(body)
 
     def _reset(self) -> None:
         """End the connection as a host does that dies: a reset, no farewell."""
