@@ -39,11 +39,11 @@ def locked_status(session: Session, monitor: str) -> MonitorStatus:
     return status
 
 
-def store_error(session: Session, monitor: str, error: Exception, *, now: datetime, seconds: float) -> None:
+def store_error(session: Session, monitor: str, error: BaseException, *, now: datetime) -> None:
     """The monitor could not be evaluated. Its alerts stay as they are: nothing is known about its rows."""
     status = locked_status(session, monitor)
     status.status, status.error = "ERROR", f"{type(error).__name__}: {error}"
-    status.last_scan, status.duration_seconds = now, round(seconds, 6)
+    status.last_scan = now
 
 
 def book_scan(
@@ -86,7 +86,8 @@ def preview_scan(session: Session, setup: MonitorSetup, scoped: ScopedRows, *, n
 def record_plan(installation: Installation, monitor: str, given: Sequence[Occurrence], plan_id: str) -> None:
     """The scripts that an evaluation asked for are planned: call it when the plan is stored, before it is released.
 
-    An alert whose script the plan left out stays pending and is tried again at the next scan; a SUCCESS script is not.
+    An alert whose script the plan left out stays pending, and its script is asked for again at the next scan; so does
+    one whose plan was never recorded because the process died. A script for SUCCESS is not asked for again.
     """
     ids = [o.alert_id for o in given if o.alert_id is not None]
     over = [o.alert_id for o in given if o.status == "SUCCESS" and o.alert_id is not None]

@@ -101,7 +101,7 @@ def evaluate(
     except ExeuntError as error:
         if not dry_run:
             with installation.database.session() as session:
-                store_error(session, monitor_name, error, now=now, seconds=time.monotonic() - started)
+                store_error(session, monitor_name, error, now=now)
         raise
 
 
