@@ -69,17 +69,29 @@ found_json() {
     done
 }
 
+dpkg_remove() { # name; waits while another installation is under way
+    left=300
+    while :; do
+        said=$(dpkg --remove -- "$1" 2>&1 </dev/null)
+        code=$?
+        printf '%s\n' "$said"
+        case $said in *'locked by another process'*) [ "$left" -gt 0 ] || return "$code" ;; *) return "$code" ;; esac
+        sleep 2
+        left=$((left - 2))
+    done
+}
+
 remove_package() {
-    code=0
+    worst=0
     for name in "connectwisecontrol-$INSTANCE" "screenconnect-$INSTANCE"; do
         packages | grep -q "^$name|" || continue
         if has dpkg-query && dpkg-query -W -- "$name" >/dev/null 2>&1; then
-            dpkg --remove -- "$name" </dev/null || code=1
+            dpkg_remove "$name" || worst=1
         else
-            rpm -e -- "$name" </dev/null || code=1
+            rpm -e -- "$name" </dev/null || worst=1
         fi
     done
-    return "$code"
+    return "$worst"
 }
 
 stop_service() { # name

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import package_help
 import pytest
 from peers import require
 from pydantic import ValidationError
@@ -54,16 +55,9 @@ class Packages:
         for script, text in (scripts or {}).items():
             (tree / "DEBIAN" / script).write_text(text)
             (tree / "DEBIAN" / script).chmod(0o755)
-        file = self.folder / f"{name}.deb"
-        subprocess.run(
-            ["dpkg-deb", "--build", "--root-owner-group", str(tree), str(file)], check=True, capture_output=True
-        )
         self.names.append(name)
-        self.dpkg("--install", str(file), check=True)
+        package_help.dpkg("--install", package_help.build(tree))
         return name
-
-    def dpkg(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["dpkg", *arguments], check=check, capture_output=True, text=True)
 
     def installed(self, name: str) -> bool:
         done = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Status}", name], capture_output=True, text=True)
@@ -71,9 +65,7 @@ class Packages:
 
     def clean(self) -> None:
         for name in reversed(self.names):
-            for script in Path("/var/lib/dpkg/info").glob(f"{name}.p*rm"):
-                script.unlink()
-            self.dpkg("--force-all", "--purge", name)
+            package_help.purge(name)
 
 
 @pytest.fixture
@@ -147,9 +139,8 @@ class TestDebian:
         again.chmod(0o755)
         (packages.folder / name / "DEBIAN/postrm").write_text('#!/bin/sh\n[ "$1" != abort-upgrade ]\n')
         (packages.folder / name / "DEBIAN/postrm").chmod(0o755)
-        file = packages.folder / "broken.deb"
-        subprocess.run(["dpkg-deb", "--build", str(packages.folder / name), str(file)], check=True, capture_output=True)
-        assert packages.dpkg("--install", str(file)).returncode != 0
+        file = package_help.build(packages.folder / name)
+        assert package_help.dpkg("--install", file, check=False).returncode != 0
         state = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}", name], capture_output=True, text=True)
         assert state.stdout[1] in "HUF" or "R" in state.stdout, state.stdout
         assert run(local_context(), name).state is StepState.SUCCEEDED

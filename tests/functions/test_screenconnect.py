@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+import package_help
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -223,28 +224,25 @@ class Agents:
         if prerm:
             (tree / "DEBIAN/prerm").write_text(prerm)
             (tree / "DEBIAN/prerm").chmod(0o755)
-        file = self.folder / f"{name}.deb"
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, file], check=True, capture_output=True)
         self.names.append(name)
-        subprocess.run(["dpkg", "--install", file], check=True, capture_output=True)
+        package_help.dpkg("--install", package_help.build(tree))
         return instance, session
 
     def clean(self) -> None:
         for name in self.names:
-            for script in Path("/var/lib/dpkg/info").glob(f"{name}.p*rm"):
-                script.unlink()
-            subprocess.run(["dpkg", "--force-all", "--purge", name], capture_output=True, check=False)
+            package_help.purge(name)
             subprocess.run(["rm", "-rf", f"/opt/{name}"], check=True)
 
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Agents]:
     require("dpkg-deb", "dpkg")
-    if list(Path("/opt").glob("connectwisecontrol-*")):
-        pytest.skip("a ScreenConnect agent is installed on this machine: the test leaves it alone")
-    made = Agents(tmp_path)
-    yield made
-    made.clean()
+    with package_help.alone("screenconnect"):
+        if list(Path("/opt").glob("connectwisecontrol-*")):
+            pytest.skip("a ScreenConnect agent is installed on this machine: the test leaves it alone")
+        made = Agents(tmp_path)
+        yield made
+        made.clean()
 
 
 def uninstall(context: Any, **more: Any) -> Any:
@@ -273,7 +271,7 @@ class TestUninstall:
         folder = Path(f"/opt/{name}")
         copy = agents.folder / "copy"
         folder.rename(copy)
-        subprocess.run(["dpkg", "--purge", name], check=True, capture_output=True)
+        package_help.dpkg("--purge", name)
         copy.rename(folder)
         outcome = uninstall(context)
         assert outcome.state is StepState.SUCCEEDED and outcome.result["tried"] == ["package", "folder"]

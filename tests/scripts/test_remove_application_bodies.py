@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -345,8 +344,7 @@ class TestMac:
 
 
 def test_the_bodies_pass_shellcheck() -> None:
-    program = shutil.which("shellcheck")
-    if program is None:
-        pytest.skip("shellcheck is missing: install the package shellcheck")
-    done = subprocess.run([program, "-s", "sh", *map(str, FOLDER.glob("*.sh"))], capture_output=True, text=True)
+    program = require("shellcheck", "shellcheck")
+    bodies = sorted(shipped_path("scripts").rglob("*.sh"))
+    done = subprocess.run([program, "-s", "sh", *map(str, bodies)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
