@@ -42,8 +42,7 @@ watched, null, group = os.dup(0), os.open(os.devnull, 0), os.getppid()
 os.dup2(null, 0)
 os.close(null)
 def watch():
-    if os.read(watched, 1):
-        return
+    os.read(watched, 1)
     try:
         os.killpg(group, 9)
     finally:

@@ -137,10 +137,6 @@ class _Run:
         """Give everything back; end the process if it still runs."""
         if self._process.returncode is None:
             self._end_all()
-        if self._bound.watched:
-            # Tells the watcher that the body ended, not the worker. Nobody may be there to read it.
-            with suppress(BrokenPipeError, BlockingIOError):
-                os.write(self._stdin.fileno(), b"\n")
         self._output.write("stderr", self._announcement.rest())
         self._forget_pidfd()
         self._selector.close()

@@ -13,9 +13,9 @@ done;
 IFS= read -r v || exit 126; e; unset -f e;
 exec 3<&0 </dev/null;
 #
-# While the body runs nothing more comes on standard input. If it ends, our worker or the connection is gone: the
-# process group must not go on unnoticed. A line on it, or the end of this shell, means that all is well.
-{ IFS= read -r n <&3 || { kill -0 $$ && { kill -s KILL -- -$$ || kill -KILL -$$ || kill -KILL $$; }; }; } >/dev/null 2>&1 &
+# Nothing more comes on standard input. If it ends while this shell is there, our worker or the connection is gone, and
+# the process group must not go on unnoticed. The number cannot be another process's: the watcher is of the group.
+{ IFS= read -r n <&3; kill -0 $$ && { kill -s KILL -- -$$ || kill -KILL -$$ || kill -KILL $$; }; } >/dev/null 2>&1 &
 #
 # The first line on standard error tells the process group. The body runs in a subshell so that its `wait` does not
 # wait for the watcher and a signal that ends it becomes the exit code 128 + n.

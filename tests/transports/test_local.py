@@ -17,7 +17,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transport_help import Collecting, command_lines, wait_for
+from transport_help import Collecting, command_lines, seconds, sleeping, wait_for
 
 from agent.errors import CannotRun, TimeLimitReached, UsageError
 from agent.transports.base import Body
@@ -162,16 +162,19 @@ def test_secrets_are_neither_on_command_lines_nor_in_output(
         "trap '' TERM; sleep 1000 & sleep 1000",
         "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >&2; sleep 1000' & while :; do sleep 1; done",
         "(trap '' TERM INT HUP; while :; do sleep 1; done) & wait",
+        "(sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' &); sh -c 'sleep 1000'",
     ],
 )
 def test_the_time_limit_ends_the_whole_tree(local: LocalTransport, output: Collecting, text: str) -> None:
     children: set[psutil.Process] = set()
+    text = text.replace("1000", number := str(time.monotonic_ns()))
     with pytest.raises(TimeLimitReached, match="at its time limit"):
         body = Body("echo begun\n" + text, "sh", time_limit=0.7)
         output(local, body, meanwhile=lambda: children.update(started_by_test()))
     assert output.last.stdout == "begun\n"
     assert len(children) >= 3
     wait_for(lambda: not any(alive(child) for child in children))
+    wait_for(lambda: not any(number in line for line in command_lines()))
 
 
 def started_by_test() -> list[psutil.Process]:
@@ -192,9 +195,11 @@ def test_a_body_that_cleans_up_at_sigterm_is_let(local: LocalTransport, output: 
 
 
 def test_a_child_that_holds_the_pipes_does_not_hang_us(local: LocalTransport, output: Collecting) -> None:
-    began = time.monotonic()
-    done = output(local, Body("sleep 60 & echo done", "sh", time_limit=50))
+    began, number = time.monotonic(), seconds()
+    done = output(local, Body(f"sleep {number} & echo done", "sh", time_limit=50))
     assert done.stdout == "done\n" and time.monotonic() - began < 30
+    for process in sleeping(number):
+        process.kill()
 
 
 @pytest.mark.parametrize("how", ["setsid sh -c", "nohup sh -c"])

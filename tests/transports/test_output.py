@@ -108,12 +108,13 @@ def test_a_file_that_stops_growing_keeps_what_it_has(tmp_path: Path) -> None:
         output = OutputCollector(tmp_path, "step", 10, 100_000)
         output.write("stdout", b"y" * 1500)
         output.write("stdout", b"y" * 1500)
-        output.write("stderr", b"fine")
-        result = output.finish()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    output.write("stdout", b"z" * 500)  # there is room again, but a gap would be worse than an end
+    output.write("stderr", b"fine")
+    result = output.finish()
     assert (tmp_path / "step.stdout").stat().st_size == 2000
-    assert result["stdout"]["dropped"] == 1000 and "after byte 2000" in result["stdout"]["lost"]
+    assert result["stdout"]["dropped"] == 1500 and "after byte 2000" in result["stdout"]["lost"]
     assert result["stdout"]["file"] == "step.stdout" and result["stderr"]["text"] == "fine"
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ssh_peers import OpenSsh, make_key, misbehaving, open_ssh, raw_server
-from transport_help import Collecting, command_lines, wait_for
+from transport_help import Collecting, command_lines, seconds, sleeping, wait_for
 
 from agent.errors import AccessDenied, AnswerLost, CannotConnect, CannotRun, SettingsError, TimeLimitReached
 from agent.transports.base import Body, Transport
@@ -98,55 +97,46 @@ def test_secrets_are_neither_on_command_lines_nor_in_output(
     assert "S3cret" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "stubborn", ["trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 1234' & sleep 1234", "sleep 1234"]
-)
+@pytest.mark.parametrize("stubborn", ["trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep N' & sleep N", "sleep N"])
 def test_the_time_limit_ends_the_whole_tree_on_the_target(kept: Transport, output: Collecting, stubborn: str) -> None:
     with pytest.raises(TimeLimitReached, match="at its time limit"):
-        output(kept, Body("echo begun\n" + stubborn, "sh", time_limit=1))
+        output(kept, Body("echo begun\n" + stubborn.replace("N", number := seconds()), "sh", time_limit=1))
     assert output.last.stdout == "begun\n"
-    assert not sleeping("1234")
+    assert not sleeping(number)
     assert output(kept, Body("echo still here", "sh")).stdout == "still here\n"
-
-
-def sleeping(seconds: str) -> list[psutil.Process]:
-    """Living `sleep` processes with this argument."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        if process.info["cmdline"] == ["sleep", seconds] and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
 
 
 def test_a_python_body_is_ended_at_its_time_limit(kept: Transport, output: Collecting) -> None:
     with pytest.raises(TimeLimitReached):
-        output(kept, Body("import subprocess\nsubprocess.run(['sleep', '1235'])", "py", time_limit=1))
-    assert not sleeping("1235")
+        output(
+            kept, Body(f"import subprocess\nsubprocess.run(['sleep', '{(number := seconds())}'])", "py", time_limit=1)
+        )
+    assert not sleeping(number)
 
 
 def test_the_body_ends_when_a_second_channel_is_refused(tmp_path: Path, output: Collecting) -> None:
     with open_ssh(tmp_path, MaxSessions="1") as server:
         transport = connect(server.computer(), ({}, {"private_key": server.key}))
         with pytest.raises(AnswerLost, match="cannot be told"):
-            output(transport, Body("trap '' TERM; sleep 1236", "sh", time_limit=1))
-        wait_for(lambda: not sleeping("1236"))
+            output(transport, Body(f"trap '' TERM; sleep {(number := seconds())}", "sh", time_limit=1))
+        wait_for(lambda: not sleeping(number))
         transport.close()
 
 
 def test_a_dropped_connection_is_an_unknown_outcome_and_ends_the_body(tmp_path: Path, output: Collecting) -> None:
     with open_ssh(tmp_path) as server:
         transport = connect(server.computer(), ({}, {"private_key": server.key}))
-        dropped = threading.Event()
+        dropped, number = threading.Event(), seconds()
 
         def drop() -> None:
-            if sleeping("1237") and not dropped.is_set():
+            if sleeping(number) and not dropped.is_set():
                 dropped.set()
                 server.drop_connections()
 
         with pytest.raises(AnswerLost):
-            output(transport, Body("echo begun; sleep 1237", "sh", time_limit=60), meanwhile=drop)
+            output(transport, Body(f"echo begun; sleep {number}", "sh", time_limit=60), meanwhile=drop)
         assert dropped.is_set() and output.last.stdout == "begun\n"
-        wait_for(lambda: not sleeping("1237"))
+        wait_for(lambda: not sleeping(number))
         assert output(transport, Body("echo again", "sh")).stdout == "again\n"
         transport.close()
 
@@ -171,10 +161,10 @@ def test_a_killed_shell_is_an_unknown_outcome(kept: Transport, output: Collectin
 
 
 def test_a_child_that_holds_the_streams_does_not_hang_us(kept: Transport, output: Collecting) -> None:
-    began = time.monotonic()
-    assert output(kept, Body("sleep 40 & echo done", "sh", time_limit=50)).stdout == "done\n"
+    began, number = time.monotonic(), seconds()
+    assert output(kept, Body(f"sleep {number} & echo done", "sh", time_limit=50)).stdout == "done\n"
     assert time.monotonic() - began < 30
-    for process in sleeping("40"):
+    for process in sleeping(number):
         process.kill()
 
 
@@ -275,6 +265,16 @@ def test_known_hosts(sshd: OpenSsh, output: Collecting, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", hashed], check=True, capture_output=True)
     assert "127.0.0.1" not in hashed.read_text()
     assert once(output, sshd.computer(host_key=None, known_hosts_file=str(hashed)), secrets) == "hello\n"
+
+
+def test_a_host_with_several_keys_is_asked_for_the_known_one(tmp_path: Path, output: Collecting) -> None:
+    make_key(tmp_path / "ecdsa", "-t", "ecdsa")
+    with open_ssh(tmp_path, HostKey=f"{tmp_path / 'host'}\nHostKey {tmp_path / 'ecdsa'}") as server:
+        ecdsa = " ".join((tmp_path / "ecdsa.pub").read_text().split()[:2])
+        for options in ({"host_key": ecdsa}, {"host_key": None, "known_hosts": f"[127.0.0.1]:{server.port} {ecdsa}"}):
+            (tmp_path / "empty").touch()
+            computer = server.computer(**options, known_hosts_file=str(tmp_path / "empty"))
+            assert once(output, computer, {"private_key": server.key}) == "hello\n"
 
 
 def test_jump_hosts(sshd: OpenSsh, output: Collecting, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from agent.transports.base import Body, Execution, Transport
 from agent.transports.output import OutputCollector, StreamResult
 
@@ -91,3 +93,17 @@ def command_lines() -> list[str]:
         except OSError:
             continue
     return lines
+
+
+def seconds() -> str:
+    """A time to sleep that no other test sleeps."""
+    return f"1000.{time.monotonic_ns()}"
+
+
+def sleeping(seconds: str) -> list[psutil.Process]:
+    """Living `sleep` processes with this argument."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["cmdline"] == ["sleep", seconds] and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
