@@ -7,7 +7,7 @@ import click
 from agent import shipped
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Group, command
-from agent.cli.output import say, show_json, show_table, tell
+from agent.cli.output import counted, say, show_json, show_table, tell
 from agent.content.reading import own_content
 from agent.running.checking import Fault, check
 
@@ -34,7 +34,7 @@ def show_faults(faults: list[Fault], as_json: bool) -> None:
         for fault in faults:
             tell(str(fault))
         errors = sum(f.severity == "error" for f in faults)
-        say(f"{errors} errors, {len(faults) - errors} warnings")
+        say(f"{counted(errors, 'error')}, {counted(len(faults) - errors, 'warning')}")
     if any(f.severity == "error" for f in faults):
         raise SystemExit(1)
 

@@ -173,6 +173,7 @@ def remove(caller: Caller, credential_id: int) -> None:
 @pass_caller
 def rotate_key(caller: Caller) -> None:
     """Encrypt all secrets with a new key, and forget the old one."""
+    key_rotation.count_readable(caller.installation)  # nothing is begun with a key that does not fit
     secrets.add_key(caller.installation.settings)
     counts = key_rotation.rotate(caller.installation, actor=caller.actor)
     dropped = key_rotation.drop_old_keys(caller.installation, actor=caller.actor)

@@ -27,6 +27,17 @@ _QUIET = (
 )
 
 
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to what `sys.stderr` is at that moment."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return sys.stderr
+
+
 def configure(level: str) -> None:
     """Send structlog's and the libraries' records to standard error. `level` is DEBUG, INFO, WARNING or ERROR."""
     shared: list[Any] = [
@@ -48,7 +59,7 @@ def configure(level: str) -> None:
         if on_terminal
         else structlog.processors.JSONRenderer(ensure_ascii=True)
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -6,22 +6,22 @@ import sys
 from typing import Any
 
 import click
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from agent import audit
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.monitor_run import Options, run_now
 from agent.cli.output import say, show_details, show_json, show_table
-from agent.content.loaded import LoadedMonitor
-from agent.errors import NotFound
+from agent.cli.places import LEVELS
+from agent.errors import NotFound, UsageError
 from agent.inventory import lookup
-from agent.model.monitors import FailingRow, MonitorStatus
-from agent.monitoring.styles import parse_style
+from agent.model.monitors import FailingRow
+from agent.monitoring import listing
+from agent.monitoring.listing import MonitorListing, failing_rows, monitor_row, monitor_rows
 
 _COLUMNS = (
-    "name", "enabled", "status", "fail count", "rows", "interval", "alert style", "last scan", "last failure", "next scan",
-    "groups", "alert template", "scripts", "ticket category",
+    "name", "enabled", "status", "fail count", "rows", "interval", "alert style", "last scan", "last failed", "next scan",
+    "target groups", "alert template", "scripts", "ticket category",
 )  # fmt: skip
 
 
@@ -35,44 +35,15 @@ def monitor() -> None:
 @pass_caller
 def list_monitors(caller: Caller, as_json: bool) -> None:
     """Show all monitors: status, fail count, interval, style, scans, groups, template, scripts, ticket category."""
-    with caller.installation.database.reading() as session:
-        rows = [_row(caller, session, m) for m in caller.installation.content.monitors()]
+    rows = [_row(m) for m in monitor_rows(caller.installation)]
     if as_json:
         show_json(rows)
     else:
         show_table(_COLUMNS, ([r[c.replace(" ", "_")] for c in _COLUMNS] for r in rows), empty="no monitors")
 
 
-def _row(caller: Caller, session: Session, found: LoadedMonitor) -> dict[str, Any]:
-    definition = found.definition
-    status = session.get(MonitorStatus, found.name) or MonitorStatus(monitor=found.name)
-    template = status.alert_template or definition.alert_template
-    return {
-        "name": found.name, "target": definition.target, "status": status.status, "fail_count": status.fail_count,
-        "rows": status.rows, "interval": str(definition.interval), "alert_style": _style(definition.alert_style),
-        "enabled": definition.enabled if status.enabled is None else status.enabled,
-        "last_scan": status.last_scan, "last_failure": status.last_failed, "next_scan": status.next_scan,
-        "groups": list(definition.target_groups), "alert_template": template,
-        "group_alert_templates": dict(definition.group_alert_templates), "scripts": _scripts(caller, template),
-        "ticket_category": definition.ticket_category, "error": status.error, "file": found.file,
-        "confirmed_by": status.confirmed_by, "confirmed_at": status.confirmed_at,
-    }  # fmt: skip
-
-
-def _style(value: str | int) -> str:
-    try:
-        return str(parse_style(value))
-    except ValueError as error:
-        return str(error)
-
-
-def _scripts(caller: Caller, template: str | None) -> list[str]:
-    """Scripts that the template runs; none when it is missing, which `exeunt content check` tells."""
-    try:
-        found = caller.installation.content.alert_template(template or "").definition
-    except NotFound:
-        return []
-    return [a.run_script for a in (*found.failed, *found.success, *found.both) if a.run_script]
+def _row(found: MonitorListing) -> dict[str, Any]:
+    return {**vars(found), "interval": str(found.interval)}
 
 
 @command(monitor, "show", "exeunt monitor show Offboarding", "exeunt monitor show Offboarding --json")
@@ -83,10 +54,11 @@ def _scripts(caller: Caller, template: str | None) -> list[str]:
 def show(caller: Caller, name: str, limit: int, as_json: bool) -> None:
     """Show one monitor, its query, and the rows that failed at its last scan."""
     found = caller.installation.content.monitor(name)
+    row = _row(monitor_row(caller.installation, name))
     with caller.installation.database.reading() as session:
-        row = _row(caller, session, found)
-        query = select(FailingRow).where(FailingRow.monitor == found.name).order_by(col(FailingRow.id)).limit(limit)
-        failing = [{**r.model_dump(), "place": _place(session, r)} for r in session.exec(query)]
+        failing = [
+            {**r.model_dump(), "place": _place(session, r)} for r in failing_rows(session, found.name, limit=limit)
+        ]
     check = found.definition.check
     asked = found.sql if found.sql is not None else check.model_dump(exclude_none=True) if check else None
     if as_json:
@@ -99,9 +71,8 @@ def show(caller: Caller, name: str, limit: int, as_json: bool) -> None:
 
 
 def _place(session: Session, row: FailingRow) -> str:
-    model = next(m for form, m in lookup.MODELS.items() if form.name.lower() == row.target_kind)
     try:
-        return lookup.path(session, lookup.get(session, model, row.target_id))
+        return lookup.path(session, lookup.get(session, lookup.MODELS[LEVELS[row.target_kind]], row.target_id))
     except NotFound:
         return f"({row.target_kind} {row.target_id} is gone)"
 
@@ -148,7 +119,7 @@ def preview(caller: Caller, name: str, as_json: bool) -> None:
 @pass_caller
 def enable(caller: Caller, name: str) -> None:
     """Let a monitor run at its interval."""
-    _override(caller, name, "monitor.enable", enabled=True)
+    listing.set_enabled(caller.installation, name, True, actor=caller.actor)
     say(f"{name} is enabled")
 
 
@@ -157,7 +128,7 @@ def enable(caller: Caller, name: str) -> None:
 @pass_caller
 def disable(caller: Caller, name: str) -> None:
     """Stop a monitor from running by itself; `exeunt monitor run` still works."""
-    _override(caller, name, "monitor.disable", enabled=False)
+    listing.set_enabled(caller.installation, name, False, actor=caller.actor)
     say(f"{name} is disabled")
 
 
@@ -173,23 +144,6 @@ def disable(caller: Caller, name: str) -> None:
 def assign_template(caller: Caller, name: str, template: str | None, default: bool) -> None:
     """Let another alert template answer a monitor, without changing its file."""
     if default == (template is not None):
-        raise click.UsageError("give either a template's name or --default")
-    if template is not None:
-        template = caller.installation.content.alert_template(template).name
-    _override(caller, name, "monitor.assign_template", alert_template=template)
+        raise UsageError("give either a template's name or --default")
+    listing.assign_template(caller.installation, name, template, actor=caller.actor)
     say(f"{name} is answered by " + (template or "the template of its file"))
-
-
-def _override(caller: Caller, name: str, action: str, **values: Any) -> None:
-    """Set what overrides a monitor's file; old and new value go into the audit trail."""
-    monitor_name = caller.installation.content.monitor(name).name
-    with caller.installation.database.session() as session:
-        status = session.get(MonitorStatus, monitor_name) or MonitorStatus(monitor=monitor_name)
-        old = {attribute: getattr(status, attribute) for attribute in values}
-        for attribute, value in values.items():
-            setattr(status, attribute, value)
-        session.add(status)
-        audit.record(
-            session, actor=caller.actor, action=action, object_kind="monitor", object_id=monitor_name,
-            details={"old": old, "new": values},
-        )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from agent.cli.caller import Caller
-from agent.cli.output import clean, say, show_json, show_table, tell, warn
+from agent.cli.output import clean, counted, say, show_json, show_table, tell, warn
 from agent.cli.progress import Progress, execute, progress
 from agent.cli.run import NOT_DONE
 from agent.errors import GuardrailRefused, UsageError
@@ -74,7 +74,6 @@ def _finish(caller: Caller, options: Options, done: MonitorRun) -> int:
     ids = done.stored.run_ids if done.stored is not None else ()
     if options.wait and ids and done.stored is not None and not done.stored.holds:
         runs: Sequence[Progress] = execute(caller.installation, ids)
-        _send_what_waits(caller)
     else:
         runs = progress(caller.installation, ids)
     if options.as_json:
@@ -82,15 +81,6 @@ def _finish(caller: Caller, options: Options, done: MonitorRun) -> int:
     else:
         _summary(done, runs, options.wait)
     return _verdict(done, runs)
-
-
-def _send_what_waits(caller: Caller) -> None:
-    """Without a worker nobody else would send the mail of these runs."""
-    from agent.running.liveness import Liveness
-    from agent.services.mail import deliver
-
-    if not Liveness(caller.installation).any_alive():
-        deliver(caller.installation)
 
 
 def _verdict(done: MonitorRun, runs: Sequence[Progress]) -> int:
@@ -179,7 +169,7 @@ def show_preview(done: MonitorRun) -> None:
 
 
 def _count(number: int, evaluation: Evaluation) -> str:
-    return f"{number} {evaluation.definition.target}{'' if number == 1 else 's'}"
+    return counted(number, evaluation.definition.target)
 
 
 def _show_target(drafted: DraftedTarget) -> None:
@@ -223,8 +213,7 @@ def _show_guards(done: MonitorRun) -> None:
 
 def _ask(draft: DraftPlan, given: tuple[str, ...]) -> tuple[str, ...]:
     """The person says yes, and types the slug of each client that is to be offboarded as a whole; these slugs."""
-    number = len(draft.targets)
-    click.confirm(f"Start this on {number} computer{'' if number == 1 else 's'}?", abort=True, err=True)
+    click.confirm(f"Start this on {counted(len(draft.targets), 'computer')}?", abort=True, err=True)
     clients = list(given)
     for slug in sorted({t.target.client_slug for t in draft.targets if "client" in t.request.levels} - set(given)):
         typed = click.prompt(f"The whole client {slug!r} is to be offboarded. Type its slug to confirm", err=True)
@@ -237,7 +226,7 @@ def _ask(draft: DraftPlan, given: tuple[str, ...]) -> tuple[str, ...]:
 def _summary(done: MonitorRun, runs: Sequence[Progress], waited: bool) -> None:
     evaluation, stored = done.evaluation, done.stored
     say(
-        f"{evaluation.definition.name}: {_count(len(evaluation.matched), evaluation)} found, {done.alerts_opened} new alerts"
+        f"{evaluation.definition.name}: {_count(len(evaluation.matched), evaluation)} found, {counted(done.alerts_opened, 'new alert')}"
     )
     _show_left_out(done)
     _show_guards(done)

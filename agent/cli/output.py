@@ -155,3 +155,8 @@ def tell(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     click.echo("warning: " + clean_lines(text), err=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -17,7 +17,9 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.places import Client
 from agent.model.runs import FINISHED_STEP_STATES, RunStep, ScriptRun
+from agent.reporting.summary import summarise_finished
 from agent.running.liveness import Liveness
+from agent.services.mail import deliver
 
 _POLL_SECONDS = 0.15
 #: A run that waits longer than this for its computer is not waited for.
@@ -96,7 +98,11 @@ def execute(installation: Installation, run_ids: Sequence[str]) -> list[Progress
     from agent.running.worker import Worker
 
     with Worker(installation):
-        return follow(installation, run_ids)
+        runs = follow(installation, run_ids)
+    # Without a worker nobody else would do this.
+    summarise_finished(installation)
+    deliver(installation)
+    return runs
 
 
 def _settled(run: Progress) -> bool:

@@ -18,7 +18,7 @@ from agent.monitoring.bookkeeping import record_plan
 from agent.monitoring.evaluation import Evaluation, evaluate
 from agent.running import verbs
 from agent.running.drafting import DraftedTarget
-from agent.running.guardrails import check_overrides
+from agent.running.guardrails import check_overrides, refuse
 from agent.running.planning import DraftPlan, StoredPlan, draft_plan, store_plan
 from agent.running.requests import PlanOrigin
 
@@ -91,17 +91,34 @@ def run_monitor(
         with installation.database.reading() as session:
             verbs.check_client_permission(installation, session, actor)
     evaluation = evaluate(installation, name, actor=actor, reset=reset, dry_run=dry_run, tick=tick)
-    if not evaluation.requests:
-        return MonitorRun(evaluation)
     origin = PlanOrigin(
         started_by=actor, monitor=evaluation.definition.name, tick=tick, reason=reason,
         limits=evaluation.definition.limits, confirmed=confirmed, confirmed_clients=clients, overrides=overriding,
         skipped=_skipped(evaluation),
     )  # fmt: skip
+    return _answer(installation, evaluation, origin, agreed, port)
+
+
+def dispatch_tick(installation: Installation, evaluation: Evaluation, port: EnginePort) -> MonitorRun:
+    """The same for an evaluation that the scheduler made. Raises GuardrailRefused; nothing was started then."""
+    origin = PlanOrigin(
+        started_by=evaluation.actor, monitor=evaluation.definition.name, tick=evaluation.tick,
+        limits=evaluation.definition.limits, skipped=_skipped(evaluation),
+    )  # fmt: skip
+    done = _answer(installation, evaluation, origin, None, port)
+    refuse(done.refusals)
+    return done
+
+
+def _answer(
+    installation: Installation, evaluation: Evaluation, origin: PlanOrigin, agreed: str | None, port: EnginePort | None
+) -> MonitorRun:
+    if not evaluation.requests:
+        return MonitorRun(evaluation)
     draft = draft_plan(installation, evaluation.requests, origin)
     if agreed is not None and fingerprint(draft) != agreed:
         raise Conflict("what would be done has changed since it was shown: nothing was started; look at it again")
-    if dry_run or draft.refusals:
+    if evaluation.dry_run or draft.refusals:
         return MonitorRun(evaluation, draft)
     return MonitorRun(evaluation, draft, _start(installation, evaluation, draft, port))
 

@@ -51,6 +51,13 @@ def drop_old_keys(installation: Installation, *, actor: str) -> int:
     return dropped
 
 
+def count_readable(installation: Installation) -> int:
+    """Number of stored secrets, each of which was decrypted. Raises SettingsError when one cannot be."""
+    box = load_secret_box(installation.settings)
+    with installation.database.reading() as session:
+        return len([box.rotate(getattr(row, attribute)) for _, row, attribute in _tokens(session)])
+
+
 def _tokens(session: Session) -> Iterator[tuple[str, Any, str]]:
     """Every stored token: what it belongs to, its row, the attribute that holds it."""
     for credential in session.exec(select(Credential).where(col(Credential.secret).is_not(None))):
