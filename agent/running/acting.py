@@ -51,10 +51,13 @@ def attempt(context: RunContext, step: RunStep, *, interrupted: bool) -> Attempt
     lost = Outcome.unknown if interrupted else Outcome.failed
     try:
         act, verify = _prepare(context, step)
+        if interrupted and step.options.get("on_target"):
+            context.end_leftovers()
         settled = _before_again(step, verify, interrupted)
         outcome = settled or _settle(act, verify)
     except CannotConnect as error:
-        wait = _delay(step, step.options.get("retries") or UNREACHABLE_RETRIES)
+        retries = step.options.get("retries") or UNREACHABLE_RETRIES
+        wait = None if error.permanent else _delay(step, retries)
         return Attempt(lost(_typed(error), interrupted=interrupted), wait)
     except StepError as error:
         outcome = Outcome.failed(error)
@@ -236,5 +239,7 @@ _TYPES: dict[type[ExeuntError], tuple[str, str]] = {
 
 def _typed(error: ExeuntError) -> StepError:
     """An error with a type and a remediation, as it is stored and shown."""
+    if isinstance(error, TransportError) and error.typed is not None:
+        return error.typed
     kind, remediation = _TYPES.get(type(error), ("error", None))
     return StepError(str(error), type=kind, remediation=remediation)

@@ -126,6 +126,16 @@ class RunContext:
             entry.update(output.finish())
         return BodyResult(execution, entry["stdout"]["text"], entry["stderr"]["text"], answer_of(output))
 
+    def _tag(self, attempt: int) -> str:
+        """Names what an attempt starts on the target, so that what it leaves over can be found."""
+        return f"exeunt-{self.step_id}-{attempt}"
+
+    def end_leftovers(self) -> None:
+        """End what the attempt before this one left running on the target, where the transport can find it."""
+        end = getattr(self.machine.transport, "end_leftovers", None)
+        if end is not None:
+            end(self._tag(self.step.attempts - 1))
+
     @property
     def output_folder(self) -> Path:
         """Where output that is too long for the database is kept."""
