@@ -9,21 +9,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from agent import shipped
 from agent.errors import Conflict, ExeuntError, SettingsError, StoreError
 from agent.field_views import rebuild_views
-from agent.model import administration, fields, monitors, places, runs, tickets
 from agent.settings import Settings
 
-#: Modules whose tables `edf_schema.sql` creates; the tables of the others are records.
-SCHEMA_MODULES = (places, fields)
-RECORD_MODULES = (administration, monitors, runs, tickets)
 #: What the words of `edf_schema.sql` stand for.
 _WORDS = {
     "sqlite": {
@@ -72,7 +67,13 @@ class Database:
             raise explain(error, self.settings) from error
 
     def initialise(self) -> None:
-        """Create what is missing. Doing it again changes nothing. Raises StoreError."""
+        """Create what is missing, and bring tables of an older Exeunt up to date. Doing it again changes nothing.
+
+        Raises StoreError.
+        """
+        # Alembic takes a while to load, and only this needs it.
+        from agent.migrations.runner import upgrade
+
         try:
             if self.settings.is_sqlite:
                 _create_private_file(self.engine)
@@ -81,24 +82,24 @@ class Database:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
                 if not inspect(connection).has_table("clients"):
                     _execute_schema(connection)
-                record_names = {t.__tablename__ for m in RECORD_MODULES for t in tables_of(m)}
-                SQLModel.metadata.create_all(connection, [SQLModel.metadata.tables[str(n)] for n in record_names])
+                upgrade(connection)
         except DBAPIError as error:
             raise explain(error, self.settings) from error
+
+    def is_current(self) -> bool:
+        """Whether the tables are those of this Exeunt; if not, `initialise` brings them up to date. Raises StoreError."""
+        from agent.migrations.runner import revisions
+
+        try:
+            with self.engine.execution_options(exeunt_reading=True).connect() as connection:
+                present, newest = revisions(connection)
+        except DBAPIError as error:
+            raise explain(error, self.settings) from error
+        return present == newest
 
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
-
-
-def tables_of(module: Any) -> list[type[SQLModel]]:
-    """The table classes that a module of `agent.model` defines."""
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, SQLModel) and hasattr(value, "__table__")
-        and value.__module__ == module.__name__
-    ]  # fmt: skip
 
 
 def schema_statements(dialect: str) -> list[str]:

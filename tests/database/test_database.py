@@ -92,7 +92,15 @@ def test_an_unreachable_postgresql_is_named_without_its_password(settings: Setti
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "mysql://x/y", "postgresql+psycopg2://x/y", "postgresql+nodriver://x/y", "nosuch://x/y", "postgresql+psycopg://host:port/x"]
+    "url",
+    [
+        "nonsense",
+        "mysql://x/y",
+        "postgresql+psycopg2://x/y",
+        "postgresql+nodriver://x/y",
+        "nosuch://x/y",
+        "postgresql+psycopg://host:port/x",
+    ],
 )
 def test_a_wrong_url_is_a_settings_error(settings: Settings, url: str) -> None:
     with pytest.raises(SettingsError, match="EXEUNT_DATABASE_URL"):

@@ -24,8 +24,9 @@ from sqlalchemy import (
 )
 from sqlmodel import SQLModel
 
-from agent.database import RECORD_MODULES, SCHEMA_MODULES, schema_statements, tables_of
+from agent.database import schema_statements
 from agent.installation import Installation
+from agent.migrations.records import RECORD_MODULES, SCHEMA_MODULES, tables_of
 from agent.model.base import UTCDateTime
 
 if TYPE_CHECKING:
