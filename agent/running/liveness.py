@@ -60,7 +60,9 @@ class Liveness:
         """Whether any worker of this installation is alive."""
         if self.installation.settings.is_sqlite:
             folder = self.installation.settings.workspace / "workers"
-            return any([self._file_held(path) for path in sorted(folder.glob("*.lock"))])
+            # Every one is looked at, so that what dead workers left is cleared away.
+            held = [self._file_held(path) for path in sorted(folder.glob("*.lock"))]
+            return any(held)
         return self.alive(_ANY)
 
     def release(self) -> None:
