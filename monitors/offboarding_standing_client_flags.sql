@@ -1,0 +1,14 @@
+-- Clients whose flag `Offboard Client` stays set: nothing is left to offboard there, or it has been set for a week.
+-- A computer that is added there later would be offboarded too.
+SELECT
+    (SELECT COUNT(*) FROM computers AS c WHERE c.clientid = p.clientid AND c.retiredat IS NULL) AS TestValue,
+    p.name AS IdentityField,
+    p.clientid AS ClientID
+FROM extrafield AS f
+JOIN extrafielddata AS d ON d.extrafieldid = f.id AND d.value <> '0' AND d.id > 0
+JOIN clients AS p ON p.clientid = d.id
+WHERE f.form = 3 AND f.name = 'Offboard Client'
+AND (
+    NOT EXISTS (SELECT 1 FROM computers AS c WHERE c.clientid = p.clientid AND c.retiredat IS NULL)
+    OR (SELECT MAX(x.changedat) FROM extrafieldchange AS x WHERE x.extrafieldid = f.id AND x.id = p.clientid) < :days_ago_7
+)
