@@ -1,7 +1,8 @@
 """Import and export of clients, locations, computers, contacts and software, with their extra fields (`field:NAME`).
 
 A row is stored or brought up to date by its external id. Columns that are absent stay as they are; an empty `field:` cell
-leaves the field as it is. All of a file is stored, or nothing.
+leaves the field as it is. A file that is behind takes nothing back: a later contact stays, and so does a retirement.
+All of a file is stored, or nothing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from agent.inventory.transfer_kinds import FIELD_PREFIX, Kind
 from agent.inventory.transfer_references import References
 from agent.model.base import utcnow
 from agent.model.fields import ExtraField, ExtraFieldData, FieldType
-from agent.model.places import Client
+from agent.model.places import Client, Computer, Contact
 
 _UPSERT = text(
     "INSERT INTO extrafielddata (extrafieldid, id, value, changedby) VALUES (:field, :place, :value, :actor)"
@@ -92,9 +92,8 @@ class Importer:
                 self._write(rows)
         except IntegrityError as error:
             reason = str(error.orig).splitlines()[0]
-            self._fault(
-                rows[0].line, None, f"the database refused this line or one of the next {len(rows) - 1}: {reason}"
-            )
+            where = f" or one of the next {len(rows) - 1}" if len(rows) > 1 else ""
+            self._fault(rows[0].line, None, f"the database refused this line{where}: {reason}")
 
     def _fault(self, line: int, column: str | None, reason: str) -> None:
         self.faults.append(ImportLineError(reason, file=self._file, line=line, column=column))
@@ -168,7 +167,9 @@ class Importer:
             if row.stored is None:
                 self._check_new(row)
             else:
-                row.changes = {n: v for n, v in row.values.items() if getattr(row.stored, n) != v}
+                row.changes = {
+                    n: v for n, v in row.values.items() if getattr(row.stored, n) != v and not _stale(row.stored, n, v)
+                }
                 self._check_move(row)
             if self._kind.name == "clients" and "slug" in row.values:
                 self._check_slug(row)
@@ -191,6 +192,8 @@ class Importer:
                 row.line, "location" if "location" in self._kind.refers else "client",
                 f"it belongs to another client: {row.stored.name!r} would move, which must be allowed explicitly",
             )  # fmt: skip
+        if moved and self._kind.name == "locations" and _holds_something(self._session, row.stored.location_id):
+            self._fault(row.line, "client", "a location with computers or contacts stays with its client")
         if moved and self._kind.name in ("computers", "contacts") and "location_id" not in row.values:
             self._fault(row.line, "location", "a move to another client needs the new location")
 
@@ -257,3 +260,16 @@ class Importer:
         client_id = row.values.get("client_id") or getattr(row.stored, "client_id", None)
         name = {"name": getattr(row.stored, "name", None), "imported": True}
         return audit.Act(f"{word}.{action}", word, getattr(row.stored, self._key), client_id, {**name, **details})
+
+
+def _stale(stored: Any, name: str, value: Any) -> bool:
+    """Whether a file is behind what happened since: a contact is not taken back, nor is a retirement."""
+    if name not in ("last_contact", "booted_at", "retired_at"):
+        return False
+    known = getattr(stored, name)
+    return known is not None and (value is None or (name != "retired_at" and value < known))
+
+
+def _holds_something(session: Session, location_id: int) -> bool:
+    computer = session.exec(select(Computer).where(Computer.location_id == location_id).limit(1)).first()
+    return bool(computer or session.exec(select(Contact).where(Contact.location_id == location_id).limit(1)).first())

@@ -68,7 +68,7 @@ def test_awkward_names_are_found_by_their_path(db: Any, any_two_clients: Places,
 
 def test_what_is_not_there_is_named_with_near_names(db: Any) -> None:
     with db.session() as session:
-        with pytest.raises(NotFound, match="did you mean .*'CONTOSO-PC1'"):
+        with pytest.raises(NotFound, match=r"did you mean .*'CONTOSO-PC1'"):
             lookup.find(session, Computer, "Contoso/CONTOSO-PC")
         with pytest.raises(NotFound, match="no computer with the id 99"):
             lookup.get(session, Computer, 99)

@@ -16,10 +16,11 @@ from sqlalchemy import text
 from agent import audit
 from agent.errors import ImportLineError, ImportRefused, NotFound, UsageError
 from agent.installation import Installation
-from agent.inventory import field_values, transfer
+from agent.inventory import field_values, places, transfer
 from agent.inventory.transfer import ImportCounts
 from agent.inventory.transfer_files import _plain, _safe
 from agent.model.administration import Credential
+from agent.model.base import utcnow
 from agent.model.fields import FieldType, Form
 from agent.model.places import Client, Computer
 
@@ -237,7 +238,25 @@ def test_a_location_with_computers_does_not_move(
 ) -> None:
     content = "external_id,client\ncontoso-hq,fabrikam\n"
     found = faults_of(any_installation, tmp_path, "locations", content, allow_move=True)
-    assert found[0][0] == 2
+    assert [(line, column) for line, column, _ in found] == [(2, "client")]
+    with any_installation.database.session() as session:
+        session.execute(text("DELETE FROM computers"))
+    assert import_text(any_installation, tmp_path, "locations", content, allow_move=True) == ImportCounts(0, 1, 0)
+
+
+def test_an_old_file_takes_no_contact_and_no_retirement_back(
+    any_installation: Installation, any_two_clients: Places, tmp_path: Path
+) -> None:
+    with any_installation.database.session() as session:
+        transfer.export_file(session, "computers", tmp_path / "old.csv")
+        computer = session.get(Computer, any_two_clients.contoso_computers[0])
+        assert computer is not None
+        places.retire(session, computer, actor="ann")
+        later = utcnow()
+        places.record_contact(session, any_two_clients.contoso_computers[0], later)
+        assert transfer.import_file(session, "computers", tmp_path / "old.csv", actor="ann") == ImportCounts(0, 0, 4)
+        session.refresh(computer)
+        assert (computer.last_contact, computer.retired_at is None) == (later, False)
 
 
 def test_a_credential_of_another_client_is_refused(
