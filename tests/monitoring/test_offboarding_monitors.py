@@ -175,7 +175,7 @@ def test_the_query_starts_from_the_flags(any_installation: Installation, any_two
         session.execute(
             text(
                 "INSERT INTO computers (clientid, locationid, externalid, name, lastcontact) "
-                "SELECT clientid, locationid, 'x' || locationid || '-' || i, 'X' || i, now() FROM locations, generate_series(1, 5000) AS i"
+                "SELECT clientid, locationid, 'x' || locationid || '-' || i, 'X' || i, now() FROM locations, generate_series(1, 50000) AS i"
             )
         )
     with any_installation.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
