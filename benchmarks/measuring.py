@@ -111,7 +111,7 @@ def _told(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, 
     """The result, or the traceback as text: not every error survives the way between processes."""
     try:
         return function(*arguments), None
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, the parent raises it
         return None, traceback.format_exc()
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: A package or module of `agent` and its floor: it imports lower floors and itself only.
+#: A package or module of `agent` and its floor: it imports lower floors and itself only. The longest name counts.
 FLOORS = {
     "errors": 0, "settings": 0, "model": 0,
     "shipped": 1, "field_views": 1, "database": 1, "content": 1, "secrets": 1, "audit": 1, "audit_text": 1,
     "installation": 1, "migrations": 1,
+    # a tool for whoever changes a table; nothing imports it
+    "migrations.generate": 2,
     "inventory": 2, "transports": 2, "services": 2,
     "functions": 3,
     "running": 4,
@@ -87,8 +89,10 @@ def late_imports(tree: ast.AST, modules: set[str]) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    """The part of the house that a module stands in: the second name of its path."""
-    return module.split(".")[1]
+    """The part of the house that a module stands in: the longest name with a floor, else the second one of its path."""
+    names = module.removeprefix("agent.").split(".")
+    parts = (".".join(names[:n]) for n in range(len(names), 0, -1))
+    return next((p for p in parts if p in FLOORS), names[0])
 
 
 def wrong_floors(graph: dict[str, set[str]]) -> list[str]:
@@ -165,9 +169,11 @@ def test_modules_and_functions_are_of_a_size_to_read() -> None:
     for file in sorted((ROOT / "agent").rglob("*.py")):
         text = file.read_text(encoding="utf-8")
         where = file.relative_to(ROOT)
-        if text.count("\n") > MODULE_LINES:
+        if text.count("\n") > MODULE_LINES and "versions" not in where.parts:
             long.append(f"{where}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        # What Alembic wrote is a list of statements and is not read like code.
+        tree = ast.parse("" if "versions" in where.parts else text)
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > FUNCTION_LINES:
