@@ -63,15 +63,19 @@ def actions_for(template: AlertTemplateDefinition | None, status: str) -> tuple[
     return (*(template.failed if status == "FAILED" else template.success), *template.both)
 
 
-def check_template(template: AlertTemplateDefinition, monitor: MonitorDefinition) -> None:
-    """Raises ValueError when a message of the template or of the monitor cannot be rendered for this monitor."""
+def check_template(template: AlertTemplateDefinition, target_kind: str) -> None:
+    """Raises ValueError when a message of the template cannot be rendered for targets of this kind."""
+    for action in (*template.failed, *template.success, *template.both):
+        message = action.create_ticket or action.send_email or action.raise_alert
+        if message is not None:
+            check_message(message, target_kind)
+
+
+def check_alert_message(monitor: MonitorDefinition) -> None:
+    """Raises ValueError when the monitor's own alert message cannot be read or rendered."""
     own = alert_message(monitor)
     for message in (own.failed, own.success):
         check_message(message, monitor.target)
-    for action in (*template.failed, *template.success, *template.both):
-        message_ = action.create_ticket or action.send_email or action.raise_alert
-        if message_ is not None:
-            check_message(message_, monitor.target)
 
 
 def alert_message(monitor: MonitorDefinition) -> AlertMessage:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from agent.alerting.actions import alert_message, check_template
+from agent.alerting.actions import check_alert_message, check_template
 from agent.content.definitions import AlertTemplateDefinition, MonitorDefinition
 from agent.content.loaded import LoadedMonitor
 from agent.errors import ContentError, NotFound
@@ -44,7 +44,7 @@ def set_up(installation: Installation, session: Session, name: str, *, now: date
     own = (status.alert_template if status else None) or definition.alert_template
     try:
         style = parse_style(definition.alert_style)
-        alert_message(definition)
+        check_alert_message(definition)
         return MonitorSetup(
             definition=definition,
             style=style,
@@ -71,9 +71,9 @@ def _template(installation: Installation, loaded: LoadedMonitor, name: str) -> A
     try:
         template = installation.content.alert_template(name)
     except NotFound as error:
-        raise ContentError(f"its alert template is missing: {error}", file=loaded.file, key="alert_template") from error
+        raise loaded.document.fault(f"its alert template is missing: {error}", ("alert_template",)) from error
     try:
-        check_template(template.definition, loaded.definition)
+        check_template(template.definition, loaded.definition.target)
     except ValueError as error:
         raise ContentError(f"used by the monitor {loaded.name!r}: {error}", file=template.file) from error
     return template.definition
