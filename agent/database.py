@@ -136,6 +136,7 @@ def explain(error: DBAPIError, settings: Settings) -> ExeuntError:
     advice = {
         "SQLITE_BUSY": "another process keeps it locked: end that process, or try again later",
         "SQLITE_FULL": "the disk is full: make room and try again; nothing was changed",
+        "SQLITE_IOERR": "the disk is full or broken: make room and try again; nothing was changed",
         "SQLITE_NOTADB": "this file is not a database, or is damaged: restore it from a backup",
         "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
         "SQLITE_CANTOPEN": "the file cannot be opened: run `exeunt init`, and check the folder's permissions",

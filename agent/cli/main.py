@@ -89,7 +89,7 @@ class Root(LazyGroup):
 
 
 @click.group(
-    cls=Root, places=PLACES, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    "exeunt", cls=Root, places=PLACES, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )  # fmt: skip
 @click.option("-w", "--workspace", type=click.Path(path_type=Path), envvar="EXEUNT_WORKSPACE",
               help="Folder of the installation. [EXEUNT_WORKSPACE, else ./exeunt-workspace]")  # fmt: skip

@@ -11,7 +11,7 @@ from sqlmodel import col, func, select
 
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Group, command
-from agent.cli.output import say, show_json, show_table, tell
+from agent.cli.output import clean, say, show_json, show_table, tell
 from agent.cli.progress import execute, follow
 from agent.errors import Conflict
 from agent.inventory import lookup
@@ -261,12 +261,15 @@ def output(caller: Caller, run_id: str, step: str | None, as_json: bool) -> None
     if not steps:
         raise Conflict(f"run {root.id} has no output" + (f" of a step {step!r}" if step else ""))
     for found in steps:
-        say(f"== {found.name}")
-        _show_streams(found.output or {})
+        for body in (found.output or {}).get("bodies", ()):
+            _show_body(found.name, body)
 
 
-def _show_streams(streams: dict[str, Any]) -> None:
-    for name, kept in streams.items():
-        if kept.get("text") or kept.get("file"):
+def _show_body(step: str, body: dict[str, Any]) -> None:
+    code = body.get("exit_code")
+    say(clean(f"== {step}: {body['body']} of {body['script']}, exit code {'unknown' if code is None else code}"))
+    for stream in ("stdout", "stderr"):
+        kept = body.get(stream) or {}
+        if kept.get("bytes"):
             more = f", all of it in {kept['file']}" if kept.get("file") else ""
-            say(f"-- {name} ({kept.get('bytes')} bytes{more})\n{kept.get('text', '').rstrip()}")
+            say(f"-- {stream} ({kept['bytes']} bytes{more})\n{kept['text'].rstrip()}")
