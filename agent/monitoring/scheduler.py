@@ -125,7 +125,8 @@ class MonitorScheduler:
             return
         tick = latest_tick(name, interval, utcnow())
         evaluation = evaluate(self._installation, name, actor="system", tick=tick_id(name, tick))
-        self._note_next_scan(name, tick + interval)
+        if name in self._scheduled:
+            self._note_next_scan(name, tick + interval)
         if not evaluation.repeated:
             self._on_evaluation(evaluation)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -109,13 +110,13 @@ def _condition(column: sa.ColumnElement[Any], condition: TableCondition, now: da
     if kind == "contains":
         return sa.func.lower(sa.cast(column, sa.Text)).contains(condition.result.lower(), autoescape=True)
     value = _value(column.type, condition, now)
-    comparisons: dict[str, sa.ColumnElement[bool]] = {
-        "equals": column == value,
-        "not equals": column.is_distinct_from(value),
-        "less than": column < value,
-        "greater than": column > value,
+    compare: dict[str, Callable[[Any, Any], Any]] = {
+        "equals": operator.eq,
+        "not equals": lambda left, right: left.is_distinct_from(right),
+        "less than": operator.lt,
+        "greater than": operator.gt,
     }
-    return comparisons[kind]
+    return cast(sa.ColumnElement[bool], compare[kind](column, value))
 
 
 def _value(column: TypeEngine[Any], condition: TableCondition, now: datetime) -> Any:
