@@ -6,6 +6,7 @@ Only what Exeunt itself declares stands in it, not what other distributions add 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -92,8 +93,9 @@ def _options(model: type[BaseModel], prefix: str = "") -> str:
 def _value(schema: dict[str, Any]) -> tuple[str, str, str]:
     default = schema.get("default")
     kinds = [schema, *(s for s in schema.get("anyOf", ()) if s.get("type") != "null")]
-    bounds = [f"{words} {_code(k[key])}" for k in kinds for key, words in _BOUNDS.items() if key in k]
-    choices = [_code(c) for k in kinds for c in k.get("enum", ())]
+    bounds = [f"{said} {_code(k[key])}" for k in kinds for key, said in _BOUNDS.items() if key in k]
+    words = next((w for k in kinds if (w := re.fullmatch(r"\^\(([\w|]+)\)\$", k.get("pattern", "")))), None)
+    choices = [_code(c) for k in kinds for c in k.get("enum", words[1].split("|") if words else ())]
     kind = next((k.get("format", k["type"]) for k in kinds if "type" in k), "")
     allowed = ", ".join(choices or [str(kind), *bounds])
     return ("" if default in (None, "", []) else _code(default), allowed, schema.get("description", ""))
@@ -149,6 +151,10 @@ def _guardrails() -> str:
     rows = [
         *((f"`{n}`", "refuses", why, "`--override`") for n, why in guardrails.REFUSING.items()),
         *((f"`{n}`", "holds", why, _way_round(n)) for n, why in guardrails.HOLDING.items()),
+        *(
+            (f"`{n}`", "refuses the approval", why, "another person approves")
+            for n, why in guardrails.APPROVING.items()
+        ),
         *opt_ins,
     ]
     return _table(("Guardrail", "What it does", "When", "Way round"), rows)
@@ -161,23 +167,27 @@ def _way_round(name: str) -> str:
 def _transports() -> Iterator[str]:
     for name in sorted(transports.BUILT_IN):
         transport = transports.get(name)
-        about = inspect.cleandoc(transport.__doc__ or "").splitlines()[0]
-        yield f"### `{name}`\n\n{about}\n\n{_options(transport.Options)}"
+        yield f"### `{name}`\n\n{_first_line(transport)}\n\n{_options(transport.Options)}"
+
+
+def _first_line(thing: object) -> str:
+    """What a class is for, without what only developers can look up."""
+    return re.sub(r" \(facts [^)]*\)", "", inspect.cleandoc(thing.__doc__ or "").splitlines()[0])
 
 
 def _tables() -> str:
-    rows: list[tuple[str, str, str]] = []
-    for modules, kind in ((SCHEMA_MODULES, "places and fields"), (RECORD_MODULES, "records")):
+    rows: list[tuple[str, str, str, str]] = []
+    for modules, kind in ((SCHEMA_MODULES, "inventory"), (RECORD_MODULES, "records")):
         for model in (m for module in modules for m in tables_of(module)):
             table = model.__table__  # type: ignore[attr-defined]
             if table.name not in FORBIDDEN_TABLES:
-                about = inspect.cleandoc(model.__doc__ or "").splitlines()[0]
-                rows.append((f"`{table.name}`", f"{about} ({kind})", ", ".join(f"`{c.name}`" for c in table.columns)))
+                columns = ", ".join(f"`{c.name}`" for c in table.columns)
+                rows.append((f"`{table.name}`", kind, _first_line(model), columns))
     rows += [
-        (f"`{view}`", f"One row per {form.name.lower()} (view)", f"`{key}`, then one column per extra field")
+        (f"`{view}`", "view", f"One row per {form.name.lower()}", f"`{key}`, then one column per extra field")
         for form, (view, _, key) in VIEWS.items()
     ]
-    return _table(("Table", "Holds", "Columns"), rows)
+    return _table(("Table", "Kind", "Holds", "Columns"), rows)
 
 
 if __name__ == "__main__":

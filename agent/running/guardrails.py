@@ -36,6 +36,8 @@ HOLDING = {
     "share_of_fleet": "a larger share of all computers than the monitor's limit",
     "client_flag": "a whole client is to be offboarded",
 }
+#: Guardrails on the approval itself.
+APPROVING = {"second_person": "the planner wants to approve as many computers as EXEUNT_SECOND_PERSON_FROM, or more"}
 #: Opt-ins without which a target is left out: what it is, and the extra field that allows it.
 OPT_INS = {"is_server": "Allow Server Offboarding", "is_probe": "Allow Probe Offboarding"}
 EXCLUSION = "Exclude From Offboarding"
