@@ -31,6 +31,8 @@ PREFIX = "EXEUNT_"
 #: Linux takes 131,072 bytes for one variable and refuses the next program that is started otherwise.
 VARIABLE_BYTES = 120_000
 ENVIRONMENT_BYTES = 1_000_000
+#: Exit code of the shell when it cannot read, or cannot remove, the file that the body was uploaded in.
+FILE_REFUSED = 125
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 #: Runs a `py` body: reads {"mark", "script", "parameters"}, gives the parameters to the body as its standard input,
@@ -68,24 +70,31 @@ class Bound:
     watched: bool
 
 
-def bind(body: Body, *, powershell: str = "pwsh") -> Bound:
+def bind(body: Body, *, powershell: str = "pwsh", file: str | None = None) -> Bound:
     """The command and the standard input that run a body. `powershell` is the program for `ps1`.
 
+    `file`: where the text of an `sh` body stands on the target already, alone in its folder; the shell takes it from
+    there, and removes file and folder before the body starts.
     Raises UsageError when a parameter cannot be bound or the tag is not one.
     """
-    if not _TAG.fullmatch(body.tag):
-        raise UsageError(f"a body's tag has letters, digits and . _ : - only: {body.tag!r}")
+    check_tag(body.tag)
     if "\0" in body.text:
         raise UsageError(f"the body of {body.tag} holds a NUL character")
     mark = secrets.token_hex(12)
     if body.language == "sh":
-        return Bound(("/bin/sh", "-c", _sh_prelude(), body.tag), _sh_input(body, mark), mark, True)
+        return Bound(("/bin/sh", "-c", _sh_prelude(), body.tag), _sh_input(body, mark, file), mark, True)
     if body.language == "py":
         sent = _json({"mark": mark, "script": body.text, "parameters": merged(body)})
         # Not `exec`: the shell stays the leader of the group and turns a signal into 128 + n.
         runner = 'python3 -I -X utf8 -c "$1" "$0"; exit $?'
         return Bound(("/bin/sh", "-c", runner, body.tag, _PYTHON), sent, mark, True)
     return Bound((powershell, *POWERSHELL_ARGUMENTS, powershell_prelude()), powershell_input(body, mark), mark, False)
+
+
+def check_tag(tag: str) -> None:
+    """Raises UsageError for a tag that might be read as something else on a command line or in a path."""
+    if not _TAG.fullmatch(tag):
+        raise UsageError(f"a body's tag has letters, digits and . _ : - only: {tag!r}")
 
 
 #: What stands before `powershell_prelude()` on PowerShell's command line.
@@ -154,11 +163,12 @@ def _constant(name: str, joint: str) -> str:
     return joint.join(line for line in lines if not line.startswith("#"))
 
 
-def _sh_input(body: Body, mark: str) -> bytes:
+def _sh_input(body: Body, mark: str, file: str | None) -> bytes:
     lines = [mark]
     for name, value in environment(body).items():
         lines += [name, _escaped(value)]
-    return "\n".join([*lines, "", _escaped(body.text), ""]).encode("ascii")
+    last = f"@{file}" if file is not None else "=" + body.text
+    return "\n".join([*lines, "", _escaped(last), ""]).encode("ascii")
 
 
 def _escaped(text: str) -> str:

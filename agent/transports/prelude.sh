@@ -2,7 +2,8 @@
 # command line. Lines that begin with # are left out and the others joined by spaces: no single quotes, no exclamation
 # marks (the login shell may be a csh), and every line must end where a blank may follow.
 #
-# Input, one line each: the mark; name and value of each variable; an empty line; the body.
+# Input, one line each: the mark; name and value of each variable; an empty line; `=` and the body, or `@` and the file
+# in which it was uploaded. That file is read and removed before the body starts; exit code 125 when it cannot be.
 # `\\`, `\n` and `\0ooo` in a value stand for a backslash, a line end and a byte. PATH is hidden while they are decoded:
 # a printf that is not built in would show the value on its own command line, and must fail instead.
 e() { case $v in *\\*) v=$(PATH=/dev/null; printf "%bx" "$v") || exit 126; v=${v%x};; esac; };
@@ -11,6 +12,8 @@ while IFS= read -r n && [ "$n" ]; do
 IFS= read -r v || exit 126; e; export "$n=$v";
 done;
 IFS= read -r v || exit 126; e; unset -f e;
+case $v in @*) n=${v#@}; v=$(exec 2>/dev/null; cat <"$n" && rm -f "$n" && rmdir "${n%/*}" && echo x) || exit 125; v=${v%x};;
+*) v=${v#?};; esac;
 exec 3<&0 </dev/null;
 #
 # Nothing more comes on standard input. If it ends while this shell is there, our worker or the connection is gone, and

@@ -1,7 +1,8 @@
 """Running bodies on another machine by SSH.
 
-One exec channel does everything: the command is a constant (see `binding`), the body and its parameters follow on
-standard input. No file is made on the target, so none can be left there, and SFTP need not be switched on. What counts:
+The command is a constant (see `binding`), the body and its parameters follow on the standard input of its exec channel.
+Only a body for `sh` above `upload_above_bytes` goes before it by SFTP (see `ssh_upload`, also for what was measured); it
+goes by standard input as well where the server has no SFTP or the shell does not see its files. What counts:
 
 * The body starts only when its last byte has arrived. A connection that breaks before is CannotConnect; after it,
   without an exit code, it is AnswerLost: also when a signal ended the shell itself and not just the body.
@@ -15,12 +16,12 @@ standard input. No file is made on the target, so none can be left there, and SF
 
 from __future__ import annotations
 
+import logging
 import select
 import shlex
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import ClassVar, Self
 
 import paramiko
@@ -29,10 +30,13 @@ from pydantic import BaseModel
 from agent.errors import AnswerLost, CannotConnect, CannotRun, SettingsError, TimeLimitReached
 from agent.model.base import utcnow
 from agent.transports.base import Body, Execution, Target
-from agent.transports.binding import Announcement, Bound, bind, end_command
+from agent.transports.binding import FILE_REFUSED, Announcement, Bound, bind, check_tag, end_command
 from agent.transports.output import OutputCollector
 from agent.transports.ssh_hosts import Hop, SshOptions
-from agent.transports.ssh_login import Login, close_all, first_line_through, open_transport
+from agent.transports.ssh_login import Login, close_all, closed_after, first_line_through, open_transport
+from agent.transports.ssh_upload import END_UPLOADS, NotUploaded, Upload, uploaded
+
+log = logging.getLogger(__name__)
 
 #: Seconds in which output may still come after the body's end, from what it left running.
 LINGER = 1.0
@@ -74,8 +78,41 @@ class SshTransport:
         """
         if self._windows and body.language != "ps1":
             raise CannotRun(f"{self._hop.address}: a Windows machine runs ps1 bodies, not {body.language}")
-        bound = bind(body, powershell=self._options.powershell or ("powershell" if self._windows else "pwsh"))
         started_at, deadline = utcnow(), time.monotonic() + body.time_limit
+        if self._to_be_uploaded(body):
+            try:
+                return Execution(self._upload_and_run(body, output, deadline), started_at, utcnow())
+            except NotUploaded as error:
+                log.info("%s: %s", self._hop.address, error)
+        return Execution(self._converse(body, output, deadline), started_at, utcnow())
+
+    def end_leftovers(self, tag: str) -> int:
+        """Remove bodies that were uploaded for runs with this tag and never started; what ran was ended with its
+        connection. Returns how many there were. Raises TransportError if the host cannot be asked.
+        """
+        if self._windows:
+            return 0
+        check_tag(tag)
+        connection, channel = self._open(_command_line(("/bin/sh", "-c", END_UPLOADS, "exeunt", tag), windows=False))
+        with closed_after(connection, self._options.connect_seconds), closing(channel):
+            said = channel.makefile("rb").read(100).strip()
+        if not said.isdigit():
+            raise CannotConnect(f"{self._hop.address} does not tell whether uploaded bodies were left there")
+        return int(said)
+
+    def _to_be_uploaded(self, body: Body) -> bool:
+        above = self._options.upload_above_bytes
+        return body.language == "sh" and above is not None and len(body.text.encode(errors="replace")) > above
+
+    def _upload_and_run(self, body: Body, output: OutputCollector, deadline: float) -> int:
+        """The exit code of a body that is handed over as a file. Raises NotUploaded when it was not started."""
+        answer = self._options.connect_seconds
+        with uploaded(self._connection(), body, deadline - time.monotonic(), answer) as upload:
+            return self._converse(body, output, deadline, upload)
+
+    def _converse(self, body: Body, output: OutputCollector, deadline: float, upload: Upload | None = None) -> int:
+        powershell = self._options.powershell or ("powershell" if self._windows else "pwsh")
+        bound = bind(body, powershell=powershell, file=upload.path if upload else None)
         connection, channel = self._open(_command_line(bound.argv, self._windows))
         conversation = _Conversation(channel, bound, output, self._hop.address)
         try:
@@ -85,8 +122,12 @@ class SshTransport:
                 raise TimeLimitReached(
                     f"{self._hop.address}: the body was ended at its time limit of {body.time_limit:g} s"
                 )
-            return Execution(conversation.exit_code(), started_at, utcnow())
+            if upload and conversation.pid is None and channel.exit_status == FILE_REFUSED:
+                raise NotUploaded("the shell cannot read the file that was uploaded")
+            return conversation.exit_code()
         finally:
+            if upload:
+                upload.taken = conversation.pid is not None
             conversation.close()
 
     def close(self) -> None:
@@ -109,10 +150,16 @@ class SshTransport:
                 return self._connections[-1], self._start(command)
             except CannotConnect:
                 self.close()  # it died since the last body; nothing was sent, so a new one may be tried
-        self._connections = open_transport(self._options, self._hop, self._login, self._jump_login)
-        for connection in self._connections:
-            connection.set_keepalive(self._options.keepalive_seconds)
-        return self._connections[-1], self._start(command)
+        return self._connection(), self._start(command)
+
+    def _connection(self) -> paramiko.Transport:
+        """The connection to the target, made if there is none that may still work."""
+        if not self._connections or not self._connections[-1].is_active():
+            self.close()
+            self._connections = open_transport(self._options, self._hop, self._login, self._jump_login)
+            for connection in self._connections:
+                connection.set_keepalive(self._options.keepalive_seconds)
+        return self._connections[-1]
 
     def _start(self, command: str) -> paramiko.Channel:
         connection, address, limit = self._connections[-1], self._hop.address, self._options.connect_seconds
@@ -155,18 +202,14 @@ def _command_line(argv: tuple[str, ...], windows: bool) -> str:
 
 @contextmanager
 def _bounded(connection: paramiko.Transport, limit: float, address: str) -> Iterator[None]:
-    """A limit, in seconds, for calls that wait for an answer without one: the connection is closed at its end."""
-    timer = threading.Timer(limit, connection.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except CannotConnect:
-        if not timer.is_alive():
-            raise CannotConnect(f"{address} does not answer in time") from None
-        raise
-    finally:
-        timer.cancel()
+    """`closed_after`, which is told where it was the reason for CannotConnect."""
+    with closed_after(connection, limit) as timer:
+        try:
+            yield
+        except CannotConnect:
+            if not timer.is_alive():
+                raise CannotConnect(f"{address} does not answer in time") from None
+            raise
 
 
 class _Conversation:

@@ -59,6 +59,9 @@ class SshOptions(BaseModel):
         5.0, ge=0, le=300, description="Between asking a body to end at its time limit and killing it, in seconds"
     )
     keepalive_seconds: int = Field(15, ge=0, le=3600, description="Between two signs of life; 0 for none, in seconds")
+    upload_above_bytes: int | None = Field(
+        131_072, ge=0, description="A body for sh of more bytes is uploaded by SFTP if the server has it; null: none is"
+    )
     powershell: str | None = Field(
         None, pattern="^[A-Za-z0-9./_-]+$", description="Program for .ps1: powershell on Windows, elsewhere pwsh"
     )

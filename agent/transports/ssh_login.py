@@ -8,7 +8,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import paramiko
@@ -91,6 +92,18 @@ def close_all(opened: list[paramiko.Transport]) -> None:
     """End connections, the one to the target first."""
     for transport in reversed(opened):
         transport.close()
+
+
+@contextmanager
+def closed_after(connection: paramiko.Transport, limit: float) -> Iterator[threading.Timer]:
+    """A limit, in seconds, for calls that wait for an answer without one: the connection is closed at its end."""
+    timer = threading.Timer(limit, connection.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
 
 
 def first_line_through(options: SshOptions, target: Hop, jump_login: Login) -> bytes:
