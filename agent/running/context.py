@@ -118,7 +118,7 @@ class RunContext:
         self.bodies = [*self.bodies, entry][-KEPT_BODIES:]
         try:
             execution = transport.run(
-                Body(bodies[file], language_of(file), parameters, secrets or {}, limit, f"exeunt-{self.step_id}"),
+                Body(bodies[file], language_of(file), parameters, secrets or {}, limit, self._tag(self.step.attempts)),
                 output,
             )
             entry["exit_code"] = execution.exit_code
