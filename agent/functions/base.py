@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -79,6 +80,7 @@ class FinishedStep:
     error: Mapping[str, Any] | None
     #: The step stands in a child script (not in the wrapper itself): it counts for @Success@ and @Failure@.
     in_child: bool
+    finished_at: datetime | None = None
 
 
 class Context(Protocol):
