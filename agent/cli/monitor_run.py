@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from agent.cli.run import NOT_DONE
 from agent.errors import GuardrailRefused, UsageError
 from agent.monitoring.dispatching import MonitorRun, fingerprint, run_monitor
 from agent.monitoring.evaluation import Evaluation
+from agent.running.conditions import only_if
 from agent.running.drafting import DraftedTarget, DraftStep
 from agent.running.planning import DraftPlan
 
@@ -128,14 +129,28 @@ def planned(draft: DraftPlan) -> list[dict[str, Any]]:
             "computer": t.target.name, "client": t.target.client_slug, "levels": list(t.request.levels),
             "script": t.run.script.definition.name,
             "children": t.run.context.get("children"), "fallback": t.run.context.get("fallback"),
-            "steps": [
-                {"name": s.name, "function": s.function, "parameters": _parameters(s),
-                 "preview": s.options.get("preview"), "skipped": _never(s)}
-                for s in t.run.steps()
-            ],
+            "steps": [_planned_step(s) for s in t.run.steps()],
         }
         for t in draft.targets
     ]  # fmt: skip
+
+
+def _planned_step(step: DraftStep) -> dict[str, Any]:
+    """`condition`: what decides at run time whether it is carried out, in words; None when nothing does."""
+    conditions = step.options.get("when") or ()
+    skipped = any(c.get("holds") is False for c in conditions)
+    return {
+        "name": step.name, "function": step.function, "parameters": _parameters(step),
+        "preview": step.options.get("preview"), "skipped": skipped,
+        "condition": None if skipped else only_if(conditions),
+    }  # fmt: skip
+
+
+def step_line(number: int, step: Mapping[str, Any]) -> str:
+    """A planned step on one line: what it would do, with which parameters, and under which condition."""
+    values = ", ".join(f"{n}={v!r}" for n, v in step["parameters"].items())
+    condition = f" ({step['condition']})" if step["condition"] else ""
+    return clean(f"{number:>2}. {step['name']}: {step['preview']}" + (f" [{values}]" if values else "") + condition)
 
 
 def _parameters(step: DraftStep) -> dict[str, Any]:
@@ -147,10 +162,6 @@ def _parameters(step: DraftStep) -> dict[str, Any]:
         else:
             shown[name] = form.get("value", "(known at run time)")
     return shown
-
-
-def _never(step: DraftStep) -> bool:
-    return any(c.get("holds") is False for c in step.options.get("when") or ())
 
 
 def show_preview(done: MonitorRun) -> None:
@@ -185,13 +196,7 @@ def _show_target(drafted: DraftedTarget) -> None:
     if fallback:
         say(clean(f"    Failed Uninstall Process: {fallback['option'] or 'nothing selected'}"))
     for number, step in enumerate(run.steps(), 1):
-        parameters = ", ".join(f"{n}={v!r}" for n, v in _parameters(step).items())
-        say(
-            clean(
-                f"    {number:>2}. {step.name}: {step.options.get('preview')}"
-                + (f" [{parameters}]" if parameters else "")
-            )
-        )
+        say("    " + step_line(number, _planned_step(step)))
 
 
 def _show_left_out(done: MonitorRun) -> None:

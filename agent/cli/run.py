@@ -104,13 +104,18 @@ def show(caller: Caller, run_id: str, as_json: bool) -> None:
         say("\n".join(text_lines(document)))
 
 
-@command(run, "watch", "exeunt run watch 4f2a9c0d11e2b3a7")
-@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@command(run, "watch", "exeunt run watch", "exeunt run watch 4f2a9c0d11e2b3a7")
+@click.argument("run_ids", metavar="[ID]...", nargs=-1)
 @pass_caller
 def watch(caller: Caller, run_ids: tuple[str, ...]) -> None:
-    """Follow runs until they are over. Exit code 1 when one was no success."""
+    """Follow runs until they are over; without an ID all that are queued or under way. Exit code 1 when one was no success."""
     with caller.installation.database.reading() as session:
         ids = [verbs.find_run(session, given).id for given in run_ids]
+        if not run_ids:
+            active = col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING))
+            ids = list(session.exec(select(ScriptRun.id).where(col(ScriptRun.parent_id).is_(None), active)))
+    if not ids:
+        say("(no run is queued or under way)")
     runs = follow(caller.installation, ids)
     if any(r.state in NOT_DONE for r in runs):
         sys.exit(1)

@@ -10,7 +10,7 @@ import click
 
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import command
-from agent.cli.monitor_run import planned
+from agent.cli.monitor_run import planned, step_line
 from agent.cli.output import clean, say, show_json, tell
 from agent.cli.places import one_place, place_options
 from agent.cli.progress import execute, progress
@@ -109,8 +109,7 @@ def _show_steps(draft: DraftPlan) -> None:
     for target in planned(draft):
         say(clean(f"{target['script']} on {target['computer']} ({target['client']})"))
         for number, step in enumerate(target["steps"], 1):
-            values = ", ".join(f"{n}={v!r}" for n, v in step["parameters"].items())
-            say(clean(f"  {number:>2}. {step['name']}: {step['preview']}" + (f" [{values}]" if values else "")))
+            say("  " + step_line(number, step))
 
 
 def _follow(caller: Caller, ids: Sequence[str], wait: bool, as_json: bool) -> None:

@@ -71,6 +71,8 @@ class Liveness:
             os.close(self._file)
             self._file = None
         if self._connection is not None:
+            # A connection that goes back to the pool would keep its locks.
+            self._connection.detach()
             self._connection.close()
             self._connection = None
 
