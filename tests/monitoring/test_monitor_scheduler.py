@@ -192,7 +192,9 @@ def test_on_postgresql_one_process_ticks_and_another_takes_over(
 
 @pytest.mark.parametrize("any_installation", ["postgresql"], indirect=True)
 def test_a_lost_lock_is_noticed(any_installation: Installation) -> None:
-    one, two = AdvisoryLeader(any_installation.database), AdvisoryLeader(any_installation.database)
+    # Two processes have two pools of connections; in one pool a lock that was not given back would look free.
+    other = Installation(any_installation.settings)
+    one, two = AdvisoryLeader(any_installation.database), AdvisoryLeader(other.database)
     assert one.held() and one.held() and not two.held()
     with any_installation.database.session() as session:
         session.execute(
@@ -205,3 +207,4 @@ def test_a_lost_lock_is_noticed(any_installation: Installation) -> None:
     two.release()
     until(one.held)
     one.release()
+    other.database.close()
