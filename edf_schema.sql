@@ -70,7 +70,34 @@ CREATE TABLE contacts (
     locationid INTEGER,
     externalid TEXT NOT NULL UNIQUE CHECK (externalid <> ''),
     name TEXT NOT NULL CHECK (name <> ''),
+    firstname TEXT NOT NULL DEFAULT '',
+    lastname TEXT NOT NULL DEFAULT '',
     email TEXT NOT NULL DEFAULT '',
+    upn TEXT NOT NULL DEFAULT '',
+    employeeid TEXT NOT NULL DEFAULT '',
+    department TEXT NOT NULL DEFAULT '',
+    jobtitle TEXT NOT NULL DEFAULT '',
+    -- another contact of the same client; the address also of a manager who is no contact here
+    managerid INTEGER REFERENCES contacts (contactid) ON DELETE SET NULL,
+    manageremail TEXT NOT NULL DEFAULT '',
+    status TEXT NOT NULL DEFAULT 'Active'
+        CHECK (status IN ('Active', 'On Leave', 'Offboarding', 'Terminated', 'Inactive', 'Former Employee')),
+    -- dates are text, YYYY-MM-DD, as in date fields
+    startdate TEXT,
+    terminationdate TEXT,
+    terminationtype TEXT NOT NULL DEFAULT ''
+        CHECK (terminationtype IN ('', 'voluntary', 'involuntary', 'retirement', 'contract_end')),
+    lastworkingday TEXT,
+    reasonforleaving TEXT NOT NULL DEFAULT '',
+    -- nothing of this person may be deleted
+    legalhold BOOLEAN NOT NULL DEFAULT FALSE CHECK (legalhold IN (FALSE, TRUE)),
+    -- holds administrator rights somewhere: an offboarding waits for an approval
+    isprivileged BOOLEAN NOT NULL DEFAULT FALSE CHECK (isprivileged IN (FALSE, TRUE)),
+    -- {"system": "id there"}
+    externalids JSON NOT NULL DEFAULT '{}',
+    -- IANA name such as Europe/Berlin; empty: UTC
+    timezone TEXT NOT NULL DEFAULT '',
+    CHECK (managerid <> contactid),
     FOREIGN KEY (locationid, clientid) REFERENCES locations (locationid, clientid)
 )
 ;;
@@ -81,6 +108,33 @@ CREATE INDEX contacts_of_location ON contacts (locationid)
 CREATE INDEX contacts_name ON contacts (name)
 ;;
 CREATE INDEX contacts_email ON contacts (email)
+;;
+CREATE INDEX contacts_manager ON contacts (managerid)
+;;
+CREATE INDEX contacts_status ON contacts (status)
+;;
+CREATE INDEX contacts_terminationdate ON contacts (terminationdate)
+;;
+CREATE TABLE equipment (
+    equipmentid @id@,
+    contactid INTEGER NOT NULL REFERENCES contacts (contactid) ON DELETE CASCADE,
+    externalid TEXT NOT NULL UNIQUE CHECK (externalid <> ''),
+    name TEXT NOT NULL CHECK (name <> ''),
+    -- laptop, phone, badge, keys, parking pass, credit card ...
+    kind TEXT NOT NULL DEFAULT '',
+    serial TEXT NOT NULL DEFAULT '',
+    assettag TEXT NOT NULL DEFAULT '',
+    quantity INTEGER NOT NULL DEFAULT 1 CHECK (quantity > 0),
+    state TEXT NOT NULL DEFAULT 'assigned' CHECK (state IN ('assigned', 'returned', 'missing', 'damaged')),
+    -- YYYY-MM-DD
+    due TEXT,
+    returnedat @moment@,
+    -- an amount as digits, such as 1200.50; empty: not known
+    value TEXT NOT NULL DEFAULT '',
+    note TEXT NOT NULL DEFAULT ''
+)
+;;
+CREATE INDEX equipment_of_contact ON equipment (contactid)
 ;;
 CREATE TABLE agentcomputerdata (
     computerid INTEGER NOT NULL PRIMARY KEY REFERENCES computers (computerid) ON DELETE CASCADE,
@@ -211,6 +265,13 @@ CREATE TRIGGER check_moment_rule INSTEAD OF INSERT ON check_moment BEGIN
         '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*');
 END
 ;;
+CREATE VIEW check_day AS SELECT NULL AS day WHERE FALSE
+;;
+CREATE TRIGGER check_day_rule INSTEAD OF INSERT ON check_day BEGIN
+    SELECT RAISE(ABORT, 'a date is written as YYYY-MM-DD')
+    WHERE NEW.day IS NOT NULL AND date(NEW.day, '+0 days') IS NOT NEW.day;
+END
+;;
 CREATE VIEW check_place AS SELECT NULL AS clientid, NULL AS locationid WHERE FALSE
 ;;
 CREATE TRIGGER check_place_rule INSTEAD OF INSERT ON check_place BEGIN
@@ -236,10 +297,43 @@ END
 ;;
 CREATE TRIGGER contacts_insert BEFORE INSERT ON contacts BEGIN
     INSERT INTO check_place VALUES (NEW.clientid, NEW.locationid);
+    INSERT INTO check_day VALUES (NEW.startdate), (NEW.terminationdate), (NEW.lastworkingday);
+    SELECT RAISE(ABORT, 'the manager is no contact of the same client')
+    WHERE NEW.managerid IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM contacts WHERE contactid = NEW.managerid AND clientid = NEW.clientid);
 END
 ;;
 CREATE TRIGGER contacts_move BEFORE UPDATE OF clientid, locationid ON contacts BEGIN
     INSERT INTO check_place VALUES (NEW.clientid, NEW.locationid);
+END
+;;
+CREATE TRIGGER contacts_days BEFORE UPDATE OF startdate, terminationdate, lastworkingday ON contacts BEGIN
+    INSERT INTO check_day VALUES (NEW.startdate), (NEW.terminationdate), (NEW.lastworkingday);
+END
+;;
+CREATE TRIGGER contacts_manager BEFORE UPDATE OF managerid ON contacts
+WHEN NEW.managerid IS NOT NULL AND NEW.managerid IS NOT OLD.managerid BEGIN
+    SELECT RAISE(ABORT, 'the manager is no contact of the same client')
+    WHERE NOT EXISTS (SELECT 1 FROM contacts WHERE contactid = NEW.managerid AND clientid = NEW.clientid);
+END
+;;
+-- Who gets to another client leaves manager and reports behind.
+CREATE TRIGGER contacts_moved AFTER UPDATE OF clientid ON contacts WHEN NEW.clientid <> OLD.clientid BEGIN
+    UPDATE contacts SET managerid = NULL WHERE managerid = NEW.contactid;
+    UPDATE contacts SET managerid = NULL WHERE contactid = NEW.contactid AND NOT EXISTS (
+        SELECT 1 FROM contacts AS m WHERE m.contactid = NEW.managerid AND m.clientid = NEW.clientid);
+END
+;;
+CREATE TRIGGER equipment_insert BEFORE INSERT ON equipment BEGIN
+    SELECT RAISE(ABORT, 'there is no such contact')
+    WHERE NOT EXISTS (SELECT 1 FROM contacts WHERE contactid = NEW.contactid);
+    INSERT INTO check_day VALUES (NEW.due);
+    INSERT INTO check_moment VALUES (NEW.returnedat);
+END
+;;
+CREATE TRIGGER equipment_times BEFORE UPDATE OF due, returnedat ON equipment BEGIN
+    INSERT INTO check_day VALUES (NEW.due);
+    INSERT INTO check_moment VALUES (NEW.returnedat);
 END
 ;;
 CREATE TRIGGER locations_insert BEFORE INSERT ON locations BEGIN
@@ -284,6 +378,8 @@ END
 ;;
 CREATE TRIGGER contacts_delete BEFORE DELETE ON contacts BEGIN
     DELETE FROM extrafielddata WHERE id = OLD.contactid AND extrafieldid IN (SELECT id FROM extrafield WHERE form = 4);
+    DELETE FROM equipment WHERE contactid = OLD.contactid;
+    UPDATE contacts SET managerid = NULL WHERE managerid = OLD.contactid;
 END
 ;;
 -- Fields -----------------------------------------------------------------------------------------------------------
@@ -491,6 +587,31 @@ EXCEPTION WHEN datetime_field_overflow THEN
 END
 $body$
 ;;
+ALTER TABLE contacts ADD CHECK (startdate IS NULL OR exeunt_is_date(startdate)), ADD CHECK (terminationdate IS NULL OR exeunt_is_date(terminationdate)),
+    ADD CHECK (lastworkingday IS NULL OR exeunt_is_date(lastworkingday))
+;;
+ALTER TABLE equipment ADD CHECK (due IS NULL OR exeunt_is_date(due))
+;;
+CREATE FUNCTION exeunt_contact_manager() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.clientid <> OLD.clientid THEN
+        -- Who gets to another client leaves manager and reports behind.
+        UPDATE contacts SET managerid = NULL WHERE managerid = NEW.contactid;
+        IF NEW.managerid IS NOT DISTINCT FROM OLD.managerid THEN
+            NEW.managerid := NULL;
+        END IF;
+    END IF;
+    IF NEW.managerid IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM contacts WHERE contactid = NEW.managerid AND clientid = NEW.clientid) THEN
+        RAISE EXCEPTION 'the manager is no contact of the same client' USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END
+$body$
+;;
+CREATE TRIGGER contacts_manager BEFORE INSERT OR UPDATE OF clientid, managerid ON contacts
+FOR EACH ROW EXECUTE FUNCTION exeunt_contact_manager()
+;;
 CREATE TRIGGER extrafielddata_rule BEFORE INSERT OR UPDATE ON extrafielddata
 FOR EACH ROW EXECUTE FUNCTION exeunt_extrafielddata_rule()
 ;;
@@ -567,9 +688,34 @@ INSERT INTO extrafield (form, name, sort, ftype, section, fill, ltguid, isdestru
     (3, 'Allow Probe Offboarding', 40, 1, 'Offboarding', 'Probes of this client may be offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c08', FALSE),
     (2, 'Allow Probe Offboarding', 40, 1, 'Offboarding', 'Probes of this location may be offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c09', FALSE),
     (1, 'Allow Probe Offboarding', 40, 1, 'Offboarding', 'This probe may be offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0a', FALSE),
-    (3, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'No computer of this client is ever offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0b', FALSE),
-    (2, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'No computer of this location is ever offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0c', FALSE),
+    (3, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'No computer or person of this client is ever offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0b', FALSE),
+    (2, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'No computer or person of this location is ever offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0c', FALSE),
     (1, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'This computer is never offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c0d', FALSE)
+;;
+-- People: what a client chooses for its offboardings (form 3), and the person's own fields (form 4).
+INSERT INTO extrafield (form, name, sort, ftype, section, fill, ltguid, isdestructive) VALUES
+    (4, 'Offboard Contact', 10, 1, 'Offboarding', 'Offboard this person now', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c20', TRUE),
+    (4, 'Offboarding Sequence', 20, 0, 'Offboarding', 'How far the offboarding got: the last phase that is over', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c21', FALSE),
+    (4, 'Offboarding Ticket', 30, 0, 'Offboarding', 'The ticket of the last offboarding', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c22', FALSE),
+    (4, 'Offboarding Options', 40, 0, 'Offboarding', 'Options of the last planned offboarding as NAME=VALUE; NAME=VALUE', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c23', FALSE),
+    (4, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'This person is never offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c24', FALSE),
+    (3, 'ad_disabled_users_ou', 110, 0, 'User offboarding', 'Distinguished name of the OU for disabled accounts', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c25', FALSE),
+    (3, 'offboarding_retention_days', 120, 4, 'User offboarding', 'Days after which an account is deleted', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c26', FALSE),
+    (3, 'contractor_retention_days', 130, 4, 'User offboarding', 'The same for people whose contract ends', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c27', FALSE),
+    (3, 'mailbox_conversion_method', 140, 2, 'User offboarding', 'shared_mailbox~forward_only|What becomes of a mailbox|0', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c28', FALSE),
+    (3, 'mailbox_delegation_default', 150, 0, 'User offboarding', 'Who gets the mailbox: an address, or manager', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c29', FALSE),
+    (3, 'onedrive_retention_days', 160, 4, 'User offboarding', 'Days for which a OneDrive is kept', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2a', FALSE),
+    (3, 'license_reclaim_immediate', 170, 1, 'User offboarding', 'Reclaim licenses at once, not after the retention', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2b', FALSE),
+    (3, 'security_notification_recipients', 180, 0, 'User offboarding', 'Addresses of the security team, with commas', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2c', FALSE),
+    (3, 'it_offboarding_checklist_template', 190, 0, 'User offboarding', 'Manual tasks of every offboarding: title; title; ...', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2d', FALSE),
+    (3, 'exit_interview_required', 200, 1, 'User offboarding', 'An exit interview is mandatory', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2e', FALSE),
+    (3, 'backup_location', 210, 0, 'User offboarding', 'Where backups of people are stored', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2f', FALSE),
+    (3, 'email_retention_policy', 220, 0, 'User offboarding', 'Name of the retention or archive policy for mailboxes', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c30', FALSE),
+    (3, 'onedrive_transfer_default', 230, 0, 'User offboarding', 'Who gets OneDrive and SharePoint files: an address, or manager', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c31', FALSE),
+    (3, 'security_group_order', 240, 0, 'User offboarding', 'Groups that are left first, in this order, with commas', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c32', FALSE),
+    (3, 'exit_document_template', 250, 0, 'User offboarding', 'Name of the template for exit documents', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c33', FALSE),
+    (3, 'delete_after_retention', 260, 2, 'User offboarding', 'yes~no|Delete accounts when the retention is over|0', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c34', FALSE),
+    (3, 'out_of_office_default', 270, 0, 'User offboarding', 'Out-of-office text; %contactname%, %managername%, %clientname% are filled in', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c35', FALSE)
 ;;
 INSERT INTO extrafieldalias (extrafieldid, alias, value)
 SELECT id, 'Ticket+Continue', 'Ticket + Continue' FROM extrafield WHERE ltguid = '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c04'

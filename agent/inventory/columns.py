@@ -7,12 +7,22 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from agent.errors import UsageError
 from agent.model.base import utcnow
-from agent.model.places import Client, Computer, Contact, Location, Software
+from agent.model.places import (
+    CONTACT_STATUSES,
+    EQUIPMENT_STATES,
+    TERMINATION_TYPES,
+    Client,
+    Computer,
+    Contact,
+    Equipment,
+    Location,
+    Software,
+)
 
 PLATFORMS = ("windows", "linux", "macos")
 #: Empty: the computer is not reached from here.
@@ -59,6 +69,56 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
         return value
 
     return read
+
+
+def _address(value: str) -> str:
+    """Small letters, so that an address is found however it is written."""
+    return _text(value.strip()).lower()
+
+
+def _word_of(*words: str) -> Callable[[str], str]:
+    """One of some words in any case, as another system writes them; empty is the first."""
+
+    def read(value: str) -> str:
+        known = {word.casefold(): word for word in words}
+        found = known.get(value.strip().casefold() or words[0].casefold())
+        if found is None:
+            raise ValueError(f"{value!r} is none of {', '.join(w for w in words if w)}")
+        return found
+
+    return read
+
+
+def _quantity(value: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,5}", value.strip() or "1"):
+        raise ValueError(f"{value!r} is no quantity: use a number from 1")
+    return int(value.strip() or "1")
+
+
+def _amount(value: str) -> str:
+    if not re.fullmatch(r"(\d{1,12}(\.\d{1,2})?)?", value.strip(), re.ASCII):
+        raise ValueError(f"{value!r} is no amount: write digits such as 1200.50")
+    return value.strip()
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(value).key if value else ""
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{value!r} is no time zone: use an IANA name such as Europe/Berlin") from None
+
+
+def read_date(value: str) -> str | None:
+    """YYYY-MM-DD -> the same text; empty -> None. Raises ValueError."""
+    text = value.strip()
+    try:
+        if text and date.fromisoformat(text).isoformat() != text:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{value!r} is no date: write it as 2026-01-31") from None
+    return text or None
 
 
 def read_checkbox(value: str) -> bool:
@@ -148,7 +208,17 @@ COLUMNS: dict[type, dict[str, Column]] = {
         retired_at=read_time, transport=_one_of(TRANSPORTS), address=_text, port=_port, credential_id=_id,
         transport_options=_options,
     ),
-    Contact: _columns(external_id=_needed, name=_needed, email=_text),
+    Contact: _columns(
+        external_id=_needed, name=_needed, first_name=_text, last_name=_text, email=_address, upn=_text, employee_id=_text,
+        department=_text, job_title=_text, manager_id=_id, manager_email=_text, status=_word_of(*CONTACT_STATUSES),
+        start_date=read_date, termination_date=read_date, termination_type=_word_of("", *TERMINATION_TYPES),
+        last_working_day=read_date, reason_for_leaving=_text, legal_hold=read_checkbox, is_privileged=read_checkbox,
+        external_ids=_options, timezone=_timezone,
+    ),
+    Equipment: _columns(
+        external_id=_needed, name=_needed, kind=_text, serial=_text, asset_tag=_text, quantity=_quantity,
+        state=_word_of(*EQUIPMENT_STATES), due=read_date, returned_at=read_time, value=_amount, note=_text,
+    ),
     Software: _columns(name=_needed, version=_text, publisher=_text, uninstall_string=_text, seen_at=read_time),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Finding places.
 
 A reference names a place by `id:7`, `external:abc`, a bare id or external id, a client's slug, or a path of names such as
-`Contoso/HQ/PC1`. What fits more than one place is refused: a name is never guessed.
+`Contoso/HQ/PC1`; a contact also by its e-mail address. What fits more than one place is refused: a name is never guessed.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ def _named(model: type[P], reference: str) -> ColumnElement[bool]:
         conditions.append(key(model) == int(reference))
     if model is Client:
         conditions.append(col(Client.slug) == reference)
+    if model is Contact and "@" in reference:
+        conditions.append(col(Contact.email).in_((reference, reference.lower())))
     return or_(*conditions)
 
 

@@ -49,13 +49,13 @@ def add_computer(
 
 def add_contact(
     session: Session, *, client_id: int, name: str, actor: str, email: str = "", location_id: int | None = None,
-    external_id: str | None = None,
+    external_id: str | None = None, **attributes: Any,
 ) -> Contact:  # fmt: skip
-    """Store a person at a client, and at one of its locations if given."""
+    """Store a person at a client, and at one of its locations if given. `attributes` as in `columns.COLUMNS`."""
     get(session, Client, client_id)
     if location_id is not None and get(session, Location, location_id).client_id != client_id:
         raise ClientMismatch(f"the location {location_id} belongs to another client than {client_id}")
-    values = {"name": name, "email": email, "external_id": external_id or new_id()}
+    values = {**attributes, "name": name, "email": email, "external_id": external_id or new_id()}
     return _add(session, Contact, actor, values, {"client_id": client_id, "location_id": location_id})
 
 

@@ -23,7 +23,7 @@ from agent.inventory.transfer_import import Importer
 from agent.inventory.transfer_kinds import FIELD_PREFIX, KINDS, Kind
 from agent.model.administration import Credential
 from agent.model.fields import ExtraFieldData, FieldType
-from agent.model.places import Client, Computer, Location
+from agent.model.places import Client, Computer, Contact, Location
 
 MOST_FAULTS = 100
 _CHUNK = 500
@@ -49,6 +49,7 @@ def import_file(
     with session.begin_nested() as savepoint:
         importer = Importer(session, _kind(kind), str(path), actor, allow_move)
         _read(importer, path)
+        importer.finish()
         if importer.faults:
             faults = sorted(importer.faults, key=lambda fault: fault.line)[:MOST_FAULTS]
             raise ImportRefused(faults, more=len(importer.faults) >= MOST_FAULTS)
@@ -118,10 +119,13 @@ def _rows(
         query = select(model).where(key > last).order_by(key).limit(_CHUNK)
         if client_id is not None:
             of_client = select(Computer.computer_id).where(Computer.client_id == client_id)
-            narrow = (
-                col(model.computer_id).in_(of_client) if kind.name == "software" else col(model.client_id) == client_id
-            )
-            query = query.where(narrow)
+            persons = select(Contact.contact_id).where(Contact.client_id == client_id)
+            if kind.name == "software":
+                query = query.where(col(model.computer_id).in_(of_client))
+            elif kind.name == "equipment":
+                query = query.where(col(model.contact_id).in_(persons))
+            else:
+                query = query.where(col(model.client_id) == client_id)
         page = list(session.exec(query))
         if not page:
             return
@@ -151,12 +155,15 @@ def _values(session: Session, ids: list[int], names: Mapping[int | None, str]) -
 
 def _referred(session: Session, kind: Kind, page: list[Any]) -> dict[int, dict[str, str | None]]:
     """Row id -> what its references are called in a file: external ids, and a credential's name."""
-    models = {"client": Client, "location": Location, "computer": Computer, "credential": Credential}
+    models = {
+        "client": Client, "location": Location, "computer": Computer, "credential": Credential, "contact": Contact,
+        "manager": Contact,
+    }  # fmt: skip
     key = f"{kind.model.__name__.lower()}_id"
     result: dict[int, dict[str, str | None]] = {getattr(item, key): {} for item in page}
-    for name in kind.refers:
+    for name in (*kind.refers, *kind.late):
         model: Any = models[name]
-        identity = col(model.id) if name == "credential" else col(getattr(model, f"{name}_id"))
+        identity = col(model.id if name == "credential" else getattr(model, f"{model.__name__.lower()}_id"))
         wanted = {getattr(item, f"{name}_id") for item in page}
         shown = model.name if name == "credential" else model.external_id
         called = {row[0]: row[1] for row in session.execute(select(identity, shown).where(identity.in_(wanted)))}

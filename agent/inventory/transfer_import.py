@@ -17,6 +17,7 @@ from agent.inventory.extra_fields import fields
 from agent.inventory.field_values import aliases_of, checked_value
 from agent.inventory.places import free_slug
 from agent.inventory.transfer_kinds import FIELD_PREFIX, Kind
+from agent.inventory.transfer_managers import Managers
 from agent.inventory.transfer_references import References
 from agent.model.base import utcnow
 from agent.model.fields import ExtraField, ExtraFieldData, FieldType
@@ -48,6 +49,7 @@ class Importer:
         self._session, self._kind, self._file, self._actor = session, kind, file, actor
         self._allow_move = allow_move
         self._references = References(session)
+        self._managers = Managers(session, actor)
         of_level = fields(session, kind.form) if kind.form is not None else []
         self._fields: dict[str, ExtraField] = {FIELD_PREFIX + f.name: f for f in of_level}
         self._aliases = {f.id: aliases_of(session, f) for f in of_level}
@@ -56,6 +58,8 @@ class Importer:
             dict(session.exec(select(Client.slug, Client.external_id)).all()) if kind.name == "clients" else {}
         )
         self._judged: set[frozenset[str]] = set()
+        #: Lines whose row was stored as it is already.
+        self._same: set[int] = set()
         self._key = f"{kind.model.__name__.lower()}_id"
 
     def check_columns(self, line: int, row: Mapping[str, str]) -> None:
@@ -80,7 +84,7 @@ class Importer:
 
     def take(self, chunk: Sequence[tuple[int, Mapping[str, str]]]) -> None:
         """Judge a chunk of rows, and write it unless there was a fault in this or an earlier one."""
-        for kind in ("client", "location", "computer"):
+        for kind in ("client", "location", "computer", "contact"):
             if kind in self._kind.refers:
                 self._references.prefetch(kind, (row.get(kind, "") for _, row in chunk))
         rows = [row for line, raw in chunk if (row := self._understood(line, raw)) is not None]
@@ -94,6 +98,15 @@ class Importer:
             reason = str(error.orig).splitlines()[0]
             where = f" or one of the next {len(rows) - 1}" if len(rows) > 1 else ""
             self._fault(rows[0].line, None, f"the database refused this line{where}: {reason}")
+
+    def finish(self) -> None:
+        """Look up what names another row of the same file, now that all of them are stored."""
+        if self.faults:
+            return
+        for line, reason in self._managers.settle():
+            self._fault(line, "manager", reason)
+        also = self._managers.changed & self._same
+        self.changed, self.unchanged = self.changed + len(also), self.unchanged - len(also)
 
     def _fault(self, line: int, column: str | None, reason: str) -> None:
         self.faults.append(ImportLineError(reason, file=self._file, line=line, column=column))
@@ -118,6 +131,8 @@ class Importer:
             self._fault(line, self._kind.identity[0], f"line {self._lines[identity]} is about the same one")
             return None
         self._lines[identity] = line
+        if "manager" in self._kind.late:
+            self._managers.note(line, row.values["external_id"], raw)
         return row
 
     def _refer(self, row: _Row, raw: Mapping[str, str]) -> None:
@@ -150,13 +165,13 @@ class Importer:
                 row.values["client_id"] = its_client
 
     def _identity(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        if self._kind.form is None:
+        if "computer" in self._kind.identity:
             return values["computer_id"], values["name"], values.setdefault("version", "")  # type: ignore[attr-defined]
         return (values["external_id"],)
 
     def _stored(self, rows: Sequence[_Row]) -> dict[tuple[Any, ...], Any]:
         model = self._kind.model
-        name = "computer_id" if self._kind.form is None else "external_id"
+        name = "computer_id" if "computer" in self._kind.identity else "external_id"
         query = select(model).where(col(getattr(model, name)).in_({row.values[name] for row in rows}))
         return {self._identity(item.model_dump()): item for item in self._session.exec(query)}
 
@@ -177,6 +192,9 @@ class Importer:
                 self._check_credential(row)
 
     def _check_new(self, row: _Row) -> None:
+        if self._kind.name == "contacts" and not row.values.get("name"):
+            parts = (row.values.get("first_name"), row.values.get("last_name"))
+            row.values["name"] = " ".join(part for part in parts if part)
         for name in self._kind.needed:
             if row.values.get(f"{name}_id" if name in self._kind.refers else name) in (None, ""):
                 self._fault(row.line, name, f"a new row of {self._kind.name} needs this column")
@@ -224,10 +242,12 @@ class Importer:
             acts += [self._act(row, new=True) for row in new]
         touched = self._write_fields(rows)
         self.created += len(new)
-        altered = len({row.line for row in rows if row.changes or row.line in touched} - {row.line for row in new})
+        differing = {row.line for row in rows if row.changes or row.line in touched} - {row.line for row in new}
+        altered = len(differing)
+        self._same |= {row.line for row in rows if row.stored is not None} - differing - {row.line for row in new}
         self.changed += altered
         self.unchanged += len(rows) - len(new) - altered
-        audit.record_all(self._session, [] if self._kind.form is None else acts, actor=self._actor)
+        audit.record_all(self._session, [] if self._kind.name == "software" else acts, actor=self._actor)
 
     def _write_fields(self, rows: Sequence[_Row]) -> set[int]:
         """Store the values of fields that differ; the lines that have one."""

@@ -7,14 +7,17 @@ from typing import Any
 
 from agent.inventory.columns import COLUMNS, Column
 from agent.model.fields import Form
-from agent.model.places import Client, Computer, Contact, Location, Software
+from agent.model.places import Client, Computer, Contact, Equipment, Location, Software
 
 FIELD_PREFIX = "field:"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of row. `refers` are columns that name another thing, `needed` those that a new row cannot do without."""
+    """One kind of row. `refers` are columns that name another thing, `needed` those that a new row cannot do without.
+
+    `late` are columns that name another row of the same kind, which may come later in the file.
+    """
 
     name: str
     model: type[Any]
@@ -24,17 +27,22 @@ class Kind:
     needed: tuple[str, ...]
     #: Together they tell whether a row is stored already.
     identity: tuple[str, ...] = ("external_id",)
+    late: tuple[str, ...] = ()
 
     @property
     def own_columns(self) -> list[str]:
         """All columns but the fields', in the order of an export."""
         key = [c for c in self.identity if c in self.columns]
-        return [*key, *self.refers, *(c for c in self.columns if c not in key)]
+        return [*key, *self.refers, *self.late, *(c for c in self.columns if c not in key)]
 
 
 def _computer_columns() -> dict[str, Column]:
     # A credential is named, not numbered: its number means another one in another installation.
     return {name: column for name, column in COLUMNS[Computer].items() if name != "credential_id"}
+
+
+def _contact_columns() -> dict[str, Column]:
+    return {name: column for name, column in COLUMNS[Contact].items() if name != "manager_id"}
 
 
 KINDS: dict[str, Kind] = {
@@ -46,7 +54,11 @@ KINDS: dict[str, Kind] = {
             "computers", Computer, Form.COMPUTER, _computer_columns(), ("client", "location", "credential"),
             ("location", "name"),
         ),
-        Kind("contacts", Contact, Form.CONTACT, COLUMNS[Contact], ("client", "location"), ("client", "name")),
+        Kind(
+            "contacts", Contact, Form.CONTACT, _contact_columns(), ("client", "location"), ("client", "name"),
+            late=("manager",),
+        ),
+        Kind("equipment", Equipment, None, COLUMNS[Equipment], ("contact",), ("contact", "name")),
         Kind(
             "software", Software, None, COLUMNS[Software], ("computer",), ("computer", "name"),
             ("computer", "name", "version"),

@@ -10,9 +10,9 @@ from sqlmodel import Session, col, select
 from agent.errors import ClientMismatch, NotFound
 from agent.inventory.lookup import find, place_id
 from agent.model.administration import Credential
-from agent.model.places import Client, Computer, Location
+from agent.model.places import Client, Computer, Contact, Location
 
-_MODELS: dict[str, type[Any]] = {"client": Client, "location": Location, "computer": Computer}
+_MODELS: dict[str, type[Any]] = {"client": Client, "location": Location, "computer": Computer, "contact": Contact}
 
 
 class References:
@@ -24,7 +24,7 @@ class References:
         self._credentials: dict[str, Credential] | None = None
 
     def prefetch(self, kind: str, names: Iterable[str]) -> None:
-        """Look up many external ids of client, location or computer at once."""
+        """Look up many external ids of client, location, computer or contact at once."""
         model = _MODELS[kind]
         unknown = {name for name in names if name and (kind, name) not in self._found}
         query = select(model).where(col(model.external_id).in_(unknown)) if unknown else None
@@ -32,7 +32,7 @@ class References:
             self._found[kind, place.external_id] = (place_id(place), place.client_id)
 
     def place(self, kind: str, name: str, client_id: int | None = None) -> tuple[int, int]:
-        """(id, client id) of a client, location or computer. A location's name may be given within its client.
+        """(id, client id) of a client, location, computer or contact. A location's name may be given within its client.
 
         Raises NotFound, or Conflict when the name fits more than one.
         """

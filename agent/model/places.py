@@ -15,6 +15,10 @@ from sqlmodel import Field, SQLModel
 
 from agent.model.base import column, moment
 
+CONTACT_STATUSES = ("Active", "On Leave", "Offboarding", "Terminated", "Inactive", "Former Employee")
+TERMINATION_TYPES = ("voluntary", "involuntary", "retirement", "contract_end")
+EQUIPMENT_STATES = ("assigned", "returned", "missing", "damaged")
+
 
 class Client(SQLModel, table=True):
     """A company that is looked after."""
@@ -113,7 +117,55 @@ class Contact(SQLModel, table=True):
     location_id: int | None = column("locationid", default=None)
     external_id: str = column("externalid", unique=True)
     name: str
+    first_name: str = column("firstname", default="")
+    last_name: str = column("lastname", default="")
     email: str = ""
+    upn: str = ""
+    employee_id: str = column("employeeid", default="")
+    department: str = ""
+    job_title: str = column("jobtitle", default="")
+    #: Another contact of the same client. The address also of a manager who is no contact here.
+    manager_id: int | None = column("managerid", default=None, foreign_key="contacts.contactid")
+    manager_email: str = column("manageremail", default="")
+    #: One of `CONTACT_STATUSES`.
+    status: str = "Active"
+    #: Dates are text, YYYY-MM-DD.
+    start_date: str | None = column("startdate", default=None)
+    termination_date: str | None = column("terminationdate", default=None)
+    #: One of `TERMINATION_TYPES`, or empty.
+    termination_type: str = column("terminationtype", default="")
+    last_working_day: str | None = column("lastworkingday", default=None)
+    reason_for_leaving: str = column("reasonforleaving", default="")
+    #: Nothing of this person may be deleted.
+    legal_hold: bool = column("legalhold", default=False)
+    #: Holds administrator rights somewhere: an offboarding waits for an approval.
+    is_privileged: bool = column("isprivileged", default=False)
+    #: System -> id there.
+    external_ids: dict[str, Any] = column("externalids", default_factory=dict, sa_type=JSON)
+    #: IANA name; empty: UTC.
+    timezone: str = ""
+
+
+class Equipment(SQLModel, table=True):
+    """Something that a person has and must give back: a laptop, a badge, keys."""
+
+    __tablename__ = "equipment"
+    equipment_id: int | None = column("equipmentid", default=None, primary_key=True)
+    contact_id: int = column("contactid", foreign_key="contacts.contactid")
+    external_id: str = column("externalid", unique=True)
+    name: str
+    kind: str = ""
+    serial: str = ""
+    asset_tag: str = column("assettag", default="")
+    quantity: int = 1
+    #: One of `EQUIPMENT_STATES`.
+    state: str = "assigned"
+    #: YYYY-MM-DD
+    due: str | None = None
+    returned_at: datetime | None = moment("returnedat")
+    #: An amount as digits, such as 1200.50; empty: not known.
+    value: str = ""
+    note: str = ""
 
 
 class ComputerGroup(SQLModel, table=True):
