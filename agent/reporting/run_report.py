@@ -19,6 +19,7 @@ from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
 from agent.reporting.words import moment_text, one_line, state_word
+from agent.running.conditions import only_if
 from agent.running.tree import RunTree, load_tree
 
 _STEP_ERROR = ("type", "code", "message", "impact", "remediation", "critical")
@@ -114,6 +115,7 @@ def _step(tree: RunTree, step: RunStep) -> dict[str, Any]:
         "script": tree.runs[step.run_id].script,
         "function": step.function,
         "state": str(step.state),
+        "condition": only_if(step.options.get("when") or ()),
         "attempts": step.attempts,
         "started_at": iso(step.started_at),
         "finished_at": iso(step.finished_at),
@@ -206,6 +208,8 @@ def _reasons(document: Mapping[str, Any]) -> list[str]:
 def _remarks(step: Mapping[str, Any]) -> list[str]:
     error, result = step["error"], step["result"] or {}
     lines = [f"{error['type']}: {error['message']}"] if error else []
+    if step["state"] == "waiting" and step["condition"]:
+        lines.append(step["condition"])
     if error:
         lines += [f"{word}: {error[word]}" for word in ("impact", "remediation") if error[word]]
     if step["state"] == "skipped" and result.get("reason"):

@@ -15,7 +15,7 @@ from agent.content.repository import ContentRepository, LoadedScript
 from agent.errors import ContentError, UsageError
 from agent.functions import registry
 from agent.inventory.effective import FieldValues
-from agent.running.conditions import holds
+from agent.running.conditions import compared, holds
 from agent.running.requests import RunRequest
 from agent.running.scope import Scope, StoredForm
 from agent.running.targets import Target
@@ -25,6 +25,8 @@ FALLBACK_FIELD = "Failed Uninstall Process"
 LITERAL_PROPERTY = "_sysOffboardingLiteralOutcomes"
 #: Conditions on these subjects are decided while the run goes on; all others are fixed by the plan.
 RUNTIME_SUBJECTS = ("step", "children", "outcome")
+#: What every step of a fallback waits for.
+_NEEDED = {"value": "children.state", "is_not": "succeeded"}
 MAX_DEPTH = 8
 _LANGUAGES: dict[str, Language] = {".sh": "sh", ".py": "py", ".ps1": "ps1"}
 
@@ -159,6 +161,7 @@ class Drafter:
             inner = _Around(when, True, around.ancestors)
         else:
             runs = self._fallback(step.name)
+            inner = _Around((*when, _NEEDED), around.in_child, around.ancestors)
         drafts: list[DraftStep | DraftRun] = []
         for name, script in runs:
             run = self._script(script, name, given, inner)
@@ -268,7 +271,8 @@ class Drafter:
 
 def _not_here(step: StepDefinition, when: tuple[dict[str, Any], ...], never: Mapping[str, Any]) -> DraftStep:
     """A step whose conditions cannot hold for this target: kept, so that the plan and the report show it as skipped."""
-    why = f"{never['value']} is {never['known']}"
+    found = compared(never["known"])
+    why = f"{never['value']} is {'not set' if found is None else found or 'empty'}"
     options = {"when": list(when), "on_failure": step.on_failure.value, "preview": f"skip: {why}", "label": step.name}
     return DraftStep(step.name, step.function, None, {}, options)
 

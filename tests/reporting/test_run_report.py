@@ -76,6 +76,7 @@ def test_the_document_has_the_shape_that_was_promised(installation: Installation
         "script",
         "function",
         "state",
+        "condition",
         "attempts",
         "started_at",
         "finished_at",
