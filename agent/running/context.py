@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from sqlmodel import Session, col, select
 
 from agent.content.definitions import ScriptDefinition
 from agent.content.loaded import from_content
+from agent.database import Database
 from agent.errors import ClientMismatch, NotFound, StepError, UsageError
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
-from agent.model.places import Computer
 from agent.model.runs import RunStep, ScriptRevision, ScriptState
 from agent.running.answers import answer_of
 from agent.running.drafting import language_of
@@ -145,10 +145,7 @@ class RunContext:
         digest = self.step.options.get("revisions", {}).get(script)
         if digest is None:
             raise UsageError(f"the plan of step {self.step_name!r} holds no revision of the script {script!r}")
-        with self.installation.database.reading() as session:
-            revision = session.get(ScriptRevision, digest)
-        assert revision is not None, digest
-        return from_content(revision.content)
+        return _stored_revision(self.installation.database, digest)
 
     def finished_steps(self) -> list[FinishedStep]:
         """Steps of the tree that are over, in order."""
@@ -218,9 +215,10 @@ class RunContext:
         )  # fmt: skip
 
 
-def mark_contact(session: Session, computer_id: int, at: Any) -> None:
-    """A body ran on the computer: that is a contact."""
-    computer = session.get(Computer, computer_id)
-    if computer is not None and (computer.last_contact is None or computer.last_contact < at):
-        computer.last_contact = at
-        session.add(computer)
+@lru_cache(maxsize=256)
+def _stored_revision(database: Database, digest: str) -> tuple[ScriptDefinition, dict[str, str]]:
+    """A revision and its bodies. It never changes: its digest is made of its content."""
+    with database.reading() as session:
+        revision = session.get(ScriptRevision, digest)
+    assert revision is not None, digest
+    return from_content(revision.content)

@@ -7,6 +7,7 @@ before anything is repeated, and who works under an old fencing number or segmen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,9 +22,10 @@ from agent.functions.base import Outcome
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.runs import FINISHED_STEP_STATES, RunState, RunStep, ScriptRun, StepState
+from agent.running import statements
 from agent.running.acting import attempt
 from agent.running.conditions import holds
-from agent.running.context import Machine, RunContext, mark_contact
+from agent.running.context import Machine, RunContext
 from agent.running.engine import EnginePort
 from agent.running.offline import Offline, check_online
 from agent.running.targets import load_target
@@ -34,6 +36,15 @@ log = structlog.get_logger()
 
 class SupersededError(ExeuntError):
     """Another worker has taken this segment over; what this one found out is not stored."""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A step that this worker may now act on."""
+
+    step: RunStep
+    #: It was under way when its worker ended, so it may have been done.
+    interrupted: bool
 
 
 class Executor:
@@ -69,26 +80,38 @@ class Executor:
             machine.close()
 
     def _steps(self, tree: RunTree, machine: Machine) -> None:
-        for step in tree.steps:
-            if step.state in FINISHED_STEP_STATES:
-                continue
-            if self._cancelled(tree):
-                return
-            reason = self._not_applicable(tree, step)
-            if reason is not None:
-                self._finish(tree, step, Outcome.skipped(reason), None)
-                continue
-            interrupted = step.state == StepState.RUNNING or bool((step.result or {}).get("interrupted"))
-            self._claim(tree, step)
-            context = RunContext(self.installation, tree, step, machine)
-            made = attempt(context, step, interrupted=interrupted)
+        taken = self._advance(tree)
+        while taken is not None:
+            context = RunContext(self.installation, tree, taken.step, machine)
+            made = attempt(context, taken.step, interrupted=taken.interrupted)
             if made.retry_in is not None:
-                self._retry_later(tree, step, made.outcome, context, made.retry_in)
+                self._retry_later(tree, taken.step, made.outcome, context, made.retry_in)
                 return
-            self._finish(tree, step, made.outcome, context)
-        if any(s.state not in FINISHED_STEP_STATES for s in tree.steps):
-            return
-        self._close(tree)
+            taken = self._advance(tree, taken.step, made.outcome, context)
+
+    def _advance(
+        self, tree: RunTree, done: RunStep | None = None, outcome: Outcome | None = None, context: RunContext | None = None
+    ) -> _Taken | None:  # fmt: skip
+        """In one transaction: store what became of a step, and take the next one. None when the run is over.
+
+        So a step's result, and the claim of the next step, are on disk before that one acts.
+        """
+        with self.installation.database.session() as session:
+            cancelled = self._check_segment(session, tree)
+            if done is not None and outcome is not None:
+                self._finish(session, tree, done, outcome, context)
+            for step in tree.steps:
+                if step.state in FINISHED_STEP_STATES:
+                    continue
+                if cancelled:
+                    self._cancel(session, tree)
+                    return None
+                reason = self._not_applicable(tree, step)
+                if reason is None:
+                    return self._claim(session, tree, step)
+                self._finish(session, tree, step, Outcome.skipped(reason), None)
+            self._end(session, tree)
+        return None
 
     def _not_applicable(self, tree: RunTree, step: RunStep) -> str | None:
         """Why a step is skipped, or None."""
@@ -103,75 +126,56 @@ class Executor:
                 return f"its condition does not hold: {condition['value']} is {found}"
         return None
 
-    def _cancelled(self, tree: RunTree) -> bool:
-        """End the run at this step's boundary if somebody asked for it."""
-        with self.installation.database.session() as session:
-            root = session.get(ScriptRun, tree.root.id)
-            assert root is not None
-            if root.cancel_requested_at is None:
-                return False
-            tree.root.cancel_requested_at, tree.root.cancelled_by = root.cancel_requested_at, root.cancelled_by
-            for step in tree.steps:
-                if step.state not in FINISHED_STEP_STATES:
-                    self._store(session, step, step.fence, Outcome(StepState.CANCELLED), None)
-            self._end(session, tree)
-        return True
+    def _cancel(self, session: Session, tree: RunTree) -> None:
+        """End the run at this step's boundary, because somebody asked for it."""
+        for step in tree.steps:
+            if step.state not in FINISHED_STEP_STATES:
+                self._store(session, step, Outcome(StepState.CANCELLED), None)
+        self._end(session, tree)
 
-    def _claim(self, tree: RunTree, step: RunStep) -> None:
+    def _claim(self, session: Session, tree: RunTree, step: RunStep) -> _Taken:
         """Take the step under the next fencing number. Recorded before anything is done on the target."""
+        interrupted = step.state == StepState.RUNNING or bool((step.result or {}).get("interrupted"))
         now = utcnow()
-        with self.installation.database.session() as session:
-            self._check_segment(session, tree)
-            taken = session.execute(
-                update(RunStep)
-                .where(col(RunStep.id) == step.id, col(RunStep.fence) == step.fence)
-                .where(col(RunStep.state).in_((StepState.WAITING, StepState.RUNNING)))
-                .values(
-                    state=StepState.RUNNING,
-                    fence=step.fence + 1,
-                    attempts=step.attempts + 1,
-                    not_before=None,
-                    started_at=step.started_at or now,
-                )
-            )
-            if taken.rowcount != 1:  # type: ignore[attr-defined]
-                raise SupersededError(f"step {step.name!r} was taken by another worker")
-            for run in tree.path(step):
-                if run.state in (RunState.PLANNED, RunState.QUEUED):
-                    self._start(session, run, now)
-        step.state, step.fence, step.attempts = StepState.RUNNING, step.fence + 1, step.attempts + 1
-        step.started_at = step.started_at or now
+        values = {
+            "state": StepState.RUNNING, "fence": step.fence + 1, "attempts": step.attempts + 1, "not_before": None,
+            "started_at": step.started_at or now,
+        }  # fmt: skip
+        if not statements.take_step(session, step.id, step.fence, values):
+            raise SupersededError(f"step {step.name!r} was taken by another worker")
+        for name, value in values.items():
+            setattr(step, name, value)
+        for run in tree.path(step):
+            if run.state in (RunState.PLANNED, RunState.QUEUED):
+                self._start(session, run, now)
+        return _Taken(step, interrupted)
 
     def _start(self, session: Session, run: ScriptRun, now: Any) -> None:
         run.state, run.started_at = RunState.RUNNING, run.started_at or now
-        values = {"state": run.state, "started_at": run.started_at}
-        session.execute(update(ScriptRun).where(col(ScriptRun.id) == run.id).values(**values))
+        statements.run_started(session, run.id, {"state": run.state, "started_at": run.started_at})
         if run.parent_id is None:
             audit.record(
                 session, actor=run.started_by, action="run.start", object_kind="run", object_id=run.id,
                 client_id=run.client_id, details={"script": run.script, "target": run.target_name},
             )  # fmt: skip
 
-    def _finish(self, tree: RunTree, step: RunStep, outcome: Outcome, context: RunContext | None) -> None:
+    def _finish(
+        self, session: Session, tree: RunTree, step: RunStep, outcome: Outcome, context: RunContext | None
+    ) -> None:
         """Store what became of a step, and of every inner run that ends with it."""
-        with self.installation.database.session() as session:
-            self._check_segment(session, tree)
-            self._store(session, step, step.fence, outcome, context)
-            if context is not None and context.bodies and tree.root.target_kind == "computer":
-                mark_contact(session, tree.root.target_id, utcnow())
-            for run in tree.path(step)[:-1]:
-                if all(s.state in FINISHED_STEP_STATES for s in tree.steps_under(run)):
-                    self._end_inner(session, tree, run)
+        self._store(session, step, outcome, context)
+        if context is not None and context.bodies and tree.root.target_kind == "computer":
+            statements.computer_seen(session, tree.root.target_id, utcnow())
+        for run in tree.path(step)[:-1]:
+            if all(s.state in FINISHED_STEP_STATES for s in tree.steps_under(run)):
+                self._end_inner(session, tree, run)
 
-    def _store(self, session: Session, step: RunStep, fence: int, outcome: Outcome, context: RunContext | None) -> None:
+    def _store(self, session: Session, step: RunStep, outcome: Outcome, context: RunContext | None) -> None:
         values: dict[str, Any] = {
             "state": outcome.state, "finished_at": utcnow(), "result": dict(outcome.result) or None,
             "error": _error(outcome), "output": {"bodies": context.bodies} if context and context.bodies else None,
         }  # fmt: skip
-        stored = session.execute(
-            update(RunStep).where(col(RunStep.id) == step.id, col(RunStep.fence) == fence).values(**values)
-        )
-        if stored.rowcount != 1:  # type: ignore[attr-defined]
+        if not statements.store_step(session, step.id, step.fence, values):
             raise SupersededError(f"step {step.name!r} was taken over by another worker")
         for name, value in values.items():
             setattr(step, name, value)
@@ -182,12 +186,7 @@ class Executor:
         run.state, run.finished_at = state, utcnow()
         result = {"skipped": True} if skipped else None
         values = {"state": run.state, "finished_at": run.finished_at, "result": result}
-        session.execute(update(ScriptRun).where(col(ScriptRun.id) == run.id).values(**values))
-
-    def _close(self, tree: RunTree) -> None:
-        with self.installation.database.session() as session:
-            self._check_segment(session, tree)
-            self._end(session, tree)
+        statements.run_ended(session, run.id, values)
 
     def _end(self, session: Session, tree: RunTree) -> None:
         """Store the end of the whole run and what it came to."""
@@ -197,8 +196,7 @@ class Executor:
                 self._end_inner(session, tree, run)
         result: dict[str, Any] = {**tree.lists(), "outcome": tree.outcome(), "children_state": tree.children_state()}
         root.state, root.finished_at, root.result = tree.state_of(root), now, result
-        values = {"state": root.state, "finished_at": now, "result": result}
-        session.execute(update(ScriptRun).where(col(ScriptRun.id) == root.id).values(**values))
+        statements.run_ended(session, root.id, {"state": root.state, "finished_at": now, "result": result})
         audit.record(
             session, actor=root.cancelled_by or root.started_by, action="run.finish", object_kind="run",
             object_id=root.id, client_id=root.client_id, details={"state": root.state, **tree.lists()},
@@ -210,7 +208,7 @@ class Executor:
         not_before = utcnow() + timedelta(seconds=seconds)
         with self.installation.database.session() as session:
             self._check_segment(session, tree)
-            self._store(session, step, step.fence, outcome, context)
+            self._store(session, step, outcome, context)
             values = {"state": StepState.WAITING, "finished_at": None, "not_before": not_before}
             session.execute(update(RunStep).where(col(RunStep.id) == step.id).values(**values))
             self._next_segment(session, tree, not_before)
@@ -222,7 +220,7 @@ class Executor:
             self._check_segment(session, tree)
             if offline.expired:
                 for step in tree.steps:
-                    self._store(session, step, step.fence, Outcome(StepState.CANCELLED), None)
+                    self._store(session, step, Outcome(StepState.CANCELLED), None)
                 self._end(session, tree)
                 fizzled = {**(tree.root.result or {}), "fizzled": offline.reason}
                 session.execute(update(ScriptRun).where(col(ScriptRun.id) == tree.root.id).values(result=fizzled))
@@ -237,11 +235,14 @@ class Executor:
         values = {"segment": tree.root.segment, "not_before": not_before}
         session.execute(update(ScriptRun).where(col(ScriptRun.id) == tree.root.id).values(**values))
 
-    def _check_segment(self, session: Session, tree: RunTree) -> None:
-        """Raises SupersededError when another segment of the run has begun."""
-        row = session.get(ScriptRun, tree.root.id)
-        if row is None or row.segment != tree.root.segment:
-            raise SupersededError(f"segment {tree.root.segment} of run {tree.root.id} is over")
+    def _check_segment(self, session: Session, tree: RunTree) -> bool:
+        """Whether the run is to be cancelled. Raises SupersededError when another segment of it has begun."""
+        root = tree.root
+        row = statements.segment_of(session, root.id)
+        if row is None or row.segment != root.segment:
+            raise SupersededError(f"segment {root.segment} of run {root.id} is over")
+        root.cancel_requested_at, root.cancelled_by = row.cancel_requested_at, row.cancelled_by
+        return row.cancel_requested_at is not None
 
 
 def _subject(tree: RunTree, step: RunStep, text: str) -> Any:

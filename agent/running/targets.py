@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+from sqlalchemy import bindparam, false, inspect, select
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, SQLModel
 
 from agent.errors import NotFound
@@ -50,13 +53,11 @@ def _automate_name(name: str) -> tuple[str, str]:
 
 def load_target(session: Session, kind: str, place_id: int) -> Target:
     """The target with that id. Raises NotFound."""
-    place = session.get(KINDS[kind], place_id)
-    if place is None:
+    row = session.execute(_query(kind), {"of_id": place_id}).first()
+    if row is None:
         raise NotFound(f"there is no {kind} with the id {place_id}")
-    client = place if isinstance(place, Client) else session.get(Client, place.client_id)  # type: ignore[attr-defined]
-    location_id = getattr(place, "location_id", None)
-    location = session.get(Location, location_id) if location_id else None
-    assert isinstance(client, Client) and client.client_id is not None
+    place, client, location = row
+    assert client.client_id is not None
     places: dict[str, Mapping[str, Any] | None] = {
         "client": _columns(client),
         "location": _columns(location) if location else None,
@@ -71,6 +72,17 @@ def load_target(session: Session, kind: str, place_id: int) -> Target:
         retired=getattr(place, "retired_at", None) is not None,
         places=places,
     )
+
+
+@cache
+def _query(kind: str) -> Any:
+    """A place with its client and its location (None where it has none), in one query: it is asked at every step."""
+    place = KINDS[kind]
+    key = inspect(place).primary_key[0]
+    client, location = aliased(Client), aliased(Location)
+    query: Any = select(place, client, location).join(client, client.client_id == place.client_id)  # type: ignore[attr-defined]
+    same = location.location_id == place.location_id if hasattr(place, "location_id") else false()
+    return query.outerjoin(location, same).where(key == bindparam("of_id"))
 
 
 def _columns(place: SQLModel) -> dict[str, Any]:
