@@ -125,6 +125,8 @@ class TransportError(ExeuntError):
     permanent = False
     #: The command may have been carried out: only `verify` can tell.
     outcome_unknown = False
+    #: How it is stored and shown, where the service that was asked says it better than the class does.
+    typed: StepError | None = None
 
 
 class AccessDenied(TransportError):
