@@ -712,7 +712,7 @@ INSERT INTO extrafield (form, name, sort, ftype, section, fill, ltguid, isdestru
     (3, 'backup_location', 210, 0, 'User offboarding', 'Where backups of people are stored', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c2f', FALSE),
     (3, 'email_retention_policy', 220, 0, 'User offboarding', 'Name of the retention or archive policy for mailboxes', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c30', FALSE),
     (3, 'onedrive_transfer_default', 230, 0, 'User offboarding', 'Who gets OneDrive and SharePoint files: an address, or manager', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c31', FALSE),
-    (3, 'security_group_order', 240, 0, 'User offboarding', 'Groups that are left first, in this order, with commas', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c32', FALSE),
+    (3, 'security_group_order', 240, 0, 'User offboarding', 'Groups that are left first, in this order, with semicolons', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c32', FALSE),
     (3, 'exit_document_template', 250, 0, 'User offboarding', 'Name of the template for exit documents', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c33', FALSE),
     (3, 'delete_after_retention', 260, 2, 'User offboarding', 'yes~no|Delete accounts when the retention is over|0', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c34', FALSE),
     (3, 'out_of_office_default', 270, 0, 'User offboarding', 'Out-of-office text; %contactname%, %managername%, %clientname% are filled in', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c35', FALSE)

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from agent.content import user_inputs
+
 Platform = Literal["windows", "linux", "macos"]
 TargetKind = Literal["computer", "location", "client", "contact"]
 
@@ -170,6 +172,8 @@ class StepDefinition(Definition):
     script: str | None = None
     #: `children: Offboarding Wrapper`: the client's list of child scripts for that wrapper.
     children: str | None = None
+    #: `children` only: a client without such a list has nothing to do here, instead of being refused.
+    optional: bool = False
     #: `fallback: Failed Uninstall Process`: the fallback script that the client's dropdown of that name selects.
     fallback: str | None = None
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
@@ -183,6 +187,8 @@ class StepDefinition(Definition):
     def _one_action(self) -> StepDefinition:
         if sum(a is not None for a in (self.function, self.script, self.children, self.fallback)) != 1:
             raise ValueError("a step takes exactly one of `function`, `script`, `children`, `fallback`")
+        if self.optional and self.children is None:
+            raise ValueError("`optional` belongs to `children`")
         return self
 
 
@@ -219,6 +225,11 @@ class ScriptDefinition(Definition):
     role: Role = Role.SCRIPT
     target: TargetKind = "computer"
     parameters: Annotated[dict[str, ParameterDefinition], AfterValidator(_variable_names)] = Field(default_factory=dict)
+    #: `user_offboarding`: it also has every input of a user offboarding as a parameter, filled in by the planner, and
+    #: hands them on to the scripts that it calls.
+    inputs: Literal["user_offboarding"] | None = None
+    #: It deletes an account: refused while a legal hold, a missing backup or an unfinished retention stands.
+    deletes_account: bool = False
     #: Global parameters: set in the script, used in steps as `@Name@` or `{global: Name}`.
     globals: Annotated[dict[str, str], AfterValidator(_variable_names)] = Field(default_factory=dict)
     #: File name of the body per platform; `any` where one body serves all.
@@ -244,6 +255,7 @@ class ScriptDefinition(Definition):
     @model_validator(mode="before")
     @classmethod
     def _one_body(cls, data: Any) -> Any:
+        data = user_inputs.with_parameters(data)
         if isinstance(data, dict) and isinstance(data.get("body"), str):
             data = {**data, "body": {"any": data["body"]}}
         if (
@@ -258,6 +270,8 @@ class ScriptDefinition(Definition):
     def _agrees(self) -> ScriptDefinition:
         if self.role is not Role.FALLBACK and bool(self.body) == bool(self.steps):
             raise ValueError("a script has either a `body` or `steps`")
+        if (self.inputs or self.deletes_account) and self.target != "contact":
+            raise ValueError("`inputs` and `deletes_account` belong to a script whose target is a contact")
         if self.verify and not self.body:
             raise ValueError("`verify` belongs to a script with a body; a step's function verifies itself")
         if (self.outcome is not None) != (self.role is Role.FALLBACK):

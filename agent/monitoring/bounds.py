@@ -10,11 +10,11 @@ from typing import Any
 from sqlmodel import SQLModel
 
 from agent.errors import MonitorQueryError
-from agent.model import administration, fields, monitors, places, runs, tickets
+from agent.model import administration, contacts, fields, monitors, places, runs, tickets
 from agent.settings import Settings
 
 #: These bring their tables into SQLModel.metadata, whoever else has imported them.
-_TABLE_MODULES = (administration, fields, monitors, places, runs, tickets)
+_TABLE_MODULES = (administration, contacts, fields, monitors, places, runs, tickets)
 #: Tables whose rows hold secrets or the text of mail; no monitor reads them.
 FORBIDDEN_TABLES = frozenset({"credential", "system_property", "notification"})
 #: Largest whole result in memory, in bytes.
