@@ -80,12 +80,16 @@ def _row(caller: Caller, found: ScriptRun, client: str, contact: Any) -> dict[st
 
 
 def queue_word(caller: Caller, found: ScriptRun, contact: Any) -> str | None:
-    """ConnectWise Automate's word for a run in the queue: executing, waiting, pending (offline) or fizzled (facts 11.6)."""
-    if found.state == RunState.RUNNING:
+    """ConnectWise Automate's word for a run in the queue: executing, waiting, pending (offline) or fizzled (facts 11.6).
+
+    Between two attempts a run is under way and does not execute.
+    """
+    now = utcnow()
+    if found.state == RunState.RUNNING and (found.not_before is None or found.not_before <= now):
         return "executing"
-    if found.state == RunState.QUEUED:
+    if found.state in (RunState.QUEUED, RunState.RUNNING):
         seconds = caller.installation.settings.online_seconds
-        online = found.target_kind != "computer" or (contact and (utcnow() - contact).total_seconds() < seconds)
+        online = found.target_kind != "computer" or (contact and (now - contact).total_seconds() <= seconds)
         return "waiting" if online else "pending"
     return "fizzled" if (found.result or {}).get("fizzled") else None
 

@@ -3,7 +3,8 @@
 As a mapping (the value keeps its type):
 
     {parameter: Name}   {global: Name}   {secret: credential}   {field: EDF name}   {property: _sysName}
-    {state: Variable}   {fact: computer.name}   {step: step name, value: key}   {literal: anything, taken as it stands}
+    {state: Variable, default: until it is set}     {fact: computer.name}       {step: step name, value: key}
+    {literal: anything, taken as it stands}
 
 In a text, as in ConnectWise Automate: `@Name@` is a parameter, else a global parameter; `@Success@` and `@Failure@` are
 the lists of the run; `%computername%` is a fact of the target, else a system property, without regard to case.
@@ -28,12 +29,16 @@ RUN_LISTS = ("Success", "Failure")
 #: Kinds whose value is known only while the run is under way.
 RUNTIME_KINDS = frozenset({"step", "state", "list"})
 
+_FORMS = {
+    "step": "{step: name of the step, value: key of its result}",
+    "state": "{state: name} or {state: name, default: text until it is set}",
+}
 _TEXT = re.compile(r"@@|%%|@([A-Za-z_][A-Za-z0-9_]*)@|%([A-Za-z_][A-Za-z0-9_]*)%")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Something whose value stands elsewhere. `key` is set for `step`: which value of its result."""
+    """Something whose value stands elsewhere. `key`: for `step` which value of its result, for `state` its default."""
 
     kind: str
     name: str
@@ -44,7 +49,8 @@ class Reference:
             return f"@{self.name}@"
         if self.kind == "system":
             return f"%{self.name}%"
-        return f"{{{self.kind}: {self.name}" + (f", value: {self.key}}}" if self.key is not None else "}")
+        second = "default" if self.kind == "state" else "value"
+        return f"{{{self.kind}: {self.name}" + (f", {second}: {self.key}}}" if self.key is not None else "}")
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,16 @@ def _parse_mapping(value: dict[Any, Any]) -> Parsed:
         return {key: parse_value(item) for key, item in value.items()}
     kind = kinds[0]
     expected = {"step", "value"} if kind == "step" else {kind}
-    if set(value) != expected or not all(isinstance(v, str) and v for v in value.values()):
-        form = "{step: name of the step, value: key of its result}" if kind == "step" else f"{{{kind}: name}}"
+    allowed = {"state", "default"} if kind == "state" else expected
+    if not expected <= set(value) <= allowed or not all(
+        isinstance(v, str) and (v or k == "default") for k, v in value.items()
+    ):
+        form = _FORMS.get(kind, f"{{{kind}: name}}")
         raise UsageError(
             f"a mapping with the key `{kind}` is a reference and must read {form}; "
             "write {literal: {...}} around a mapping that is meant as it stands"
         )
-    return Reference(kind, value[kind], value.get("value") if kind == "step" else None)
+    return Reference(kind, value[kind], value.get("value" if kind == "step" else "default"))
 
 
 def references(value: object) -> list[Reference]:

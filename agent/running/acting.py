@@ -25,7 +25,7 @@ from agent.errors import (
 from agent.functions import registry
 from agent.functions.base import BodyResult, Function, Outcome, Parameters
 from agent.model.runs import RunStep, StepState
-from agent.running.answers import REBOOT_CODES
+from agent.running.answers import REBOOT_CODES, state_in
 from agent.running.context import RunContext
 from agent.running.scope import StoredForm, reference_key
 
@@ -137,7 +137,8 @@ def _late(context: RunContext, known: Mapping[str, Any], reference: Reference) -
     if reference.kind == "list":
         return context.tree.lists()[reference.name.lower()]
     if reference.kind == "state":
-        return context.state(reference.name)
+        kept = context.state(reference.name)
+        return reference.key if kept is None else kept
     for step in reversed(context.finished_steps()):
         if step.name == reference.name:
             value: object = step.result.get(reference.key or "")
@@ -167,6 +168,8 @@ def _run_body(
 ) -> Outcome:
     answered = context.run_body(script, plain, secrets=secrets)
     code, answer = answered.execution.exit_code, dict(answered.answer or {})
+    for variable, value in state_in(answer).items():
+        context.set_state(variable, value)
     reboot = code in REBOOT_CODES
     if code != 0 and not reboot:
         message = f"the body ended with exit code {code}" + _last_words(answered)

@@ -15,6 +15,7 @@ from agent.database import Database
 from agent.errors import ClientMismatch, NotFound, StepError, UsageError
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
+from agent.model.base import utcnow
 from agent.model.runs import RunStep, ScriptRevision, ScriptState
 from agent.running.answers import answer_of
 from agent.running.drafting import language_of
@@ -205,7 +206,7 @@ class RunContext:
                     script=self.root_script, target_kind=self.target_kind, target_id=self.target_id,
                     variable=variable, value=value,
                 )  # fmt: skip
-            row.value = value
+            row.value, row.set_at = value, utcnow()
             session.add(row)
 
     def _state_key(self, variable: str) -> tuple[Any, ...]:
