@@ -8,45 +8,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.content import user_inputs
+from agent.content.alert_styles import parse_style
+from agent.content.durations import Duration
 
 Platform = Literal["windows", "linux", "macos"]
 TargetKind = Literal["computer", "location", "client", "contact"]
-
-_DURATION = re.compile(r"\d+(\.\d{1,6})?|(\d+(\.\d{1,6})?\s*(second|minute|hour|day|week)s?(\s+|$))+", re.ASCII | re.I)
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+?)?s?(?:\s+|$)", re.ASCII | re.I)
-_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
-
-
-def parse_duration(value: Any) -> timedelta:
-    """`5 minutes`, `1 hour 30 minutes`, `90` (seconds) -> timedelta. Raises ValueError with what was expected."""
-    if isinstance(value, timedelta):
-        return value
-    text = str(value).strip()
-    wrong = ValueError(f"{text[:60]!r} is not a length of time: write for example `30 seconds`, `5 minutes`, `1 day`")
-    if len(text) > 60 or not _DURATION.fullmatch(text):
-        raise wrong
-    parts = [(number, unit or "second") for number, unit in _PART.findall(text)]
-    try:
-        # In integers of microseconds: a sum of floats would lose some.
-        return timedelta(microseconds=sum(int(Decimal(n) * 1_000_000) * _UNITS[u.lower()] for n, u in parts))
-    except OverflowError:
-        raise wrong from None
-
-
-def _seconds(value: timedelta) -> str:
-    """A form that `parse_duration` reads back without loss."""
-    whole, micro = value // timedelta(seconds=1), value.microseconds
-    return f"{whole}.{micro:06d}" if micro else str(whole)
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(_seconds, when_used="json")]
 
 
 def _one_line(value: str) -> str:
@@ -323,7 +295,7 @@ class MonitorDefinition(Definition):
     name: Name
     description: str = ""
     interval: Duration
-    alert_style: str | int = "send fail after success"
+    alert_style: Annotated[str, BeforeValidator(lambda value: str(parse_style(value)))] = "send fail after success"
     target: TargetKind = "computer"
     sql: str | None = None
     check: TableCheck | None = None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.monitoring.styles import AlertStyle, is_due
+from agent.content.alert_styles import AlertStyle, is_due
 
 #: Id of the target and identity: what an alert is told apart by, within one monitor (CWA-33).
 AlertKey = tuple[int, str]

@@ -9,12 +9,12 @@ from sqlmodel import Session, col, select
 
 from agent import audit
 from agent.alerting.actions import actions_for
+from agent.content.alert_styles import parse_style
 from agent.content.loaded import LoadedMonitor
 from agent.errors import NotFound
 from agent.installation import Installation
 from agent.model.monitors import FailingRow, MonitorStatus
 from agent.monitoring.bookkeeping import locked_status
-from agent.monitoring.styles import parse_style
 
 
 @dataclass(frozen=True)

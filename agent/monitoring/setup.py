@@ -9,13 +9,13 @@ from datetime import datetime
 from sqlmodel import Session
 
 from agent.alerting.actions import check_alert_message, check_template
+from agent.content.alert_styles import AlertStyle, parse_style
 from agent.content.definitions import AlertTemplateDefinition, MonitorDefinition
 from agent.content.loaded import LoadedMonitor
 from agent.errors import ContentError, NotFound
 from agent.installation import Installation
 from agent.model.monitors import MonitorStatus
 from agent.monitoring.query import Query
-from agent.monitoring.styles import AlertStyle, parse_style
 from agent.monitoring.tablecheck import compile_check
 
 

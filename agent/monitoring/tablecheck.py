@@ -13,7 +13,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel
 
-from agent.content.definitions import TableCheck, TableCondition, parse_duration
+from agent.content.definitions import TableCheck, TableCondition
+from agent.content.durations import parse_duration
 from agent.database import Database
 from agent.errors import MonitorQueryError
 from agent.model.base import UTCDateTime

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.content import loading
-from agent.content.definitions import AlertTemplateDefinition, MonitorDefinition, ScriptDefinition, parse_duration
+from agent.content.definitions import AlertTemplateDefinition, MonitorDefinition, ScriptDefinition
+from agent.content.durations import parse_duration
 from agent.content.faults import all_faults
 from agent.content.loading import BODY_BYTES, DEPTH, NODES, YAML_BYTES, beside, faults, parse, read_text, validate
 from agent.errors import ContentError

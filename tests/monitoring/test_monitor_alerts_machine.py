@@ -20,11 +20,11 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 from sqlmodel import select
 
+from agent.content.alert_styles import AlertStyle, next_due, parse_style
 from agent.installation import Installation
 from agent.model.monitors import Alert
 from agent.monitoring import evaluation
 from agent.monitoring.evaluation import evaluate
-from agent.monitoring.styles import AlertStyle, next_due, parse_style
 
 SQL = "SELECT version AS TestValue, name AS IdentityField, computerid AS ComputerID FROM software"
 STYLES = [0, 1, 8, 11]

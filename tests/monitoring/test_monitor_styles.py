@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.monitoring.styles import STYLES, is_due, next_due, parse_style
+from agent.content.alert_styles import STYLES, is_due, next_due, parse_style
 
 moments = st.integers(0, 30_000_000).map(lambda minutes: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes))
 shortest = {0: None, **{n: timedelta(days=n) for n in range(1, 8)}, 8: timedelta(days=30), 9: timedelta(days=60),
