@@ -9,15 +9,19 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from agent import audit
+from agent.errors import Conflict
 from agent.installation import Installation
 from agent.model.base import utcnow
-from agent.model.runs import RunState, RunStep, ScriptRun, StepState
+from agent.model.runs import Plan, RunState, RunStep, ScriptRun, StepState
+from agent.running import verbs
 from agent.running.engine import EnginePort, SegmentStatus, segment_id
 from agent.running.liveness import Liveness
 
 log = structlog.get_logger()
 #: A run whose worker died so often while executing it is not tried again: it may be what kills the worker.
 MAX_RECOVERIES = 5
+#: Seconds after which a plan that is stored, free of guardrails and not released counts as forgotten by a dead process.
+FORGOTTEN = 60.0
 #: Seconds after which a queued run that the engine does not know counts as lost: the enqueuing may still be under way.
 GRACE = 5.0
 
@@ -46,6 +50,24 @@ def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) 
         elif _abandoned(status, liveness, alive) and _take_over(installation, port, run):
             again.append(run.id)
     return again
+
+
+def release_forgotten(installation: Installation, port: EnginePort) -> list[str]:
+    """Release plans whose process died between storing and releasing: no monitor asks for them again.
+
+    Returns the ids of their runs. Whoever stored such a plan had passed or answered every guardrail.
+    """
+    before = utcnow() - timedelta(seconds=FORGOTTEN)
+    with installation.database.reading() as session:
+        plans = session.exec(select(Plan.id).where(Plan.state == "planned", Plan.created_at < before)).all()
+    released: list[str] = []
+    for plan_id in plans:
+        try:
+            released += verbs.release(installation, port, plan_id, actor="system")
+        except Conflict:
+            continue  # somebody else was quicker
+        log.warning("plan_released", plan=plan_id)
+    return released
 
 
 def _abandoned(status: SegmentStatus, liveness: Liveness, alive: dict[str, bool]) -> bool:

@@ -13,7 +13,7 @@ from agent.installation import Installation
 from agent.running.engine import EnginePort, EngineWorker
 from agent.running.executor import Executor
 from agent.running.liveness import Liveness
-from agent.running.recovery import reconcile
+from agent.running.recovery import reconcile, release_forgotten
 
 log = structlog.get_logger()
 #: Seconds between two looks for runs in dead hands.
@@ -55,6 +55,7 @@ class Worker:
             try:
                 if not self.liveness.is_held():
                     raise StoreError("the lock of this worker is gone")
+                release_forgotten(self.installation, self.port)
                 reconcile(self.installation, self.port, self.liveness)
             except StoreError as error:
                 # Without its lock another worker takes the runs over: end at once rather than act twice.

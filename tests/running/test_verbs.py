@@ -235,3 +235,19 @@ def test_a_run_that_the_engine_never_heard_of_is_queued_again(
         verbs.release(installation, DeadPort(), stored.id, actor="alice")  # type: ignore[arg-type]
     with Worker(installation):
         assert wait_for(installation, stored.run_ids[0]).state == RunState.SUCCEEDED
+
+
+def test_a_plan_that_was_never_released_is_released_by_the_next_worker(
+    installation, two_clients, small_wrapper, monkeypatch
+) -> None:
+    """The process dies between storing a plan and releasing it; the alert has its plan and does not ask again."""
+    from agent.running import recovery
+
+    monkeypatch.setattr(recovery, "FORGOTTEN", 0.0)
+    stored = store_plan(installation, draft(installation, [two_clients.contoso_computers[0]]))
+    held = store_plan(installation, draft(installation, [two_clients.contoso_computers[1]], monitor="M"))
+    with Worker(installation):
+        assert wait_for(installation, stored.run_ids[0]).state == RunState.SUCCEEDED
+    with installation.database.reading() as session:
+        waiting = session.get(ScriptRun, held.run_ids[0])
+    assert waiting is not None and waiting.state == RunState.HELD
