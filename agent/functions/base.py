@@ -149,6 +149,10 @@ class Function(ABC, Generic[P]):
     destructive: ClassVar[bool] = False
     #: After an interruption it may simply be done again, even when `verify` cannot tell.
     repeatable: ClassVar[bool] = False
+    #: It deletes an account: the engine refuses it while a legal hold, a missing backup or a retention stands.
+    deletes_account: ClassVar[bool] = False
+    #: It backs up a person's data: its success is what allows a later deletion.
+    backs_up: ClassVar[bool] = False
     #: It reaches the target over a transport; otherwise it works on the server.
     on_target: ClassVar[bool] = False
     #: Scripts whose bodies it runs: their revisions are stored with the plan.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from agent.content.definitions import Condition, ParameterDefinition, ParameterType, StepDefinition
 from agent.content.references import Subject, parse_subject
 from agent.content.repository import ContentRepository, LoadedScript
-from agent.errors import ContentError, UsageError
+from agent.errors import ContentError, NotFound, UsageError
 from agent.functions import registry
 from agent.inventory.effective import FieldValues
 from agent.running.conditions import compared, holds
@@ -75,6 +75,10 @@ class _Around:
     #: Inside a child script, so that its steps count for the lists of success and failure.
     in_child: bool = False
     ancestors: tuple[str, ...] = ()
+    #: Inputs of the calling script, which those that it calls get where they declare them.
+    handed_on: Mapping[str, StoredForm] = field(default_factory=dict)
+    #: Inside a script that may delete an account.
+    deletes: bool = False
 
 
 class Drafter:
@@ -96,7 +100,7 @@ class Drafter:
         script = self.content.script(request.script, self.target.client_slug)
         if script.definition.target != self.target.kind:
             raise UsageError(f"the script {script.definition.name!r} is for a {script.definition.target}")
-        self.root_context = {"levels": list(request.levels), "columns": dict(request.columns)}
+        self.root_context = {"levels": list(request.levels), "columns": dict(request.columns), **request.known}
         declared = script.definition.parameters
         columns = {name: value for name, value in request.columns.items() if name in declared}
         given: dict[str, StoredForm] = {n: {"value": v} for n, v in {**columns, **request.parameters}.items()}
@@ -115,7 +119,10 @@ class Drafter:
         self.revisions[script.digest] = script
         scope = Scope(self.target, parameters, definition.globals, self.properties, self.fields)
         run = DraftRun(name, script, parameters, {})
-        around = _Around(around.when, around.in_child, (*around.ancestors, definition.name))
+        around = replace(
+            around, ancestors=(*around.ancestors, definition.name), deletes=around.deletes or definition.deletes_account,
+            handed_on=parameters if definition.inputs else {},
+        )  # fmt: skip
         if definition.body is not None:
             run.items.append(self._body_step(script, scope, around))
         for step in definition.steps:
@@ -145,7 +152,7 @@ class Drafter:
 
     def _step(self, step: StepDefinition, scope: Scope, around: _Around) -> list[DraftStep | DraftRun]:
         when = (*around.when, *(self._condition(c, scope) for c in step.when))
-        inner = _Around(when, around.in_child, around.ancestors)
+        inner = replace(around, when=when)
         never = next((c for c in when if c.get("holds") is False), None)
         if never is not None:
             return [_not_here(step, when, never)]
@@ -154,27 +161,38 @@ class Drafter:
         given = {name: scope.form(raw) for name, raw in step.with_.items()}
         if step.script:
             script = self.content.script(step.script, self.target.client_slug)
-            inner = _Around(when, True, around.ancestors)
+            inner = replace(inner, in_child=True)
             runs = [(step.name, script)]
         elif step.children:
-            runs = [(s.definition.name, s) for s in self._children(step.children)]
-            inner = _Around(when, True, around.ancestors)
+            runs = [(s.definition.name, s) for s in self._children(step)]
+            inner = replace(inner, in_child=True)
+            if not runs:
+                nothing = _nothing_listed(step.children)
+                return [_not_here(step, (*when, nothing), nothing)]
         else:
             runs = self._fallback(step.name)
-            inner = _Around((*when, _NEEDED), around.in_child, around.ancestors)
+            inner = replace(inner, when=(*when, _NEEDED))
         drafts: list[DraftStep | DraftRun] = []
         for name, script in runs:
-            run = self._script(script, name, given, inner)
+            handed = {n: f for n, f in around.handed_on.items() if n in script.definition.parameters}
+            run = self._script(script, name, {**handed, **given}, inner)
             run.context = {"step": step.name, "on_failure": step.on_failure.value, "part": part_of(step)}
             drafts.append(run)
         return drafts
 
-    def _children(self, wrapper: str) -> tuple[LoadedScript, ...]:
-        selection = self.content.children(wrapper, self.target.client_slug)
+    def _children(self, step: StepDefinition) -> tuple[LoadedScript, ...]:
+        try:
+            selection = self.content.children(step.children or "", self.target.client_slug)
+        except NotFound:
+            # Neither list is there, or the client's own is empty; a listed script that is missing is another error.
+            if step.optional:
+                return ()
+            raise
+        earlier = self.root_context.get("children", {}).get("scripts", [])
         self.root_context["children"] = {
             "source": selection.source,
             "reason": selection.reason,
-            "scripts": [{"name": s.definition.name, "digest": s.digest} for s in selection.scripts],
+            "scripts": [*earlier, *({"name": s.definition.name, "digest": s.digest} for s in selection.scripts)],
         }
         return selection.scripts
 
@@ -197,6 +215,11 @@ class Drafter:
 
     def _function_step(self, step: StepDefinition, scope: Scope, around: _Around) -> DraftStep:
         function = registry.get(step.function or "")
+        if function.deletes_account and not around.deletes:
+            raise UsageError(
+                f"step {step.name!r}: {function.name} deletes an account: write `deletes_account: true` in its script, "
+                "which runs on its own when the retention is over"
+            )
         forms = {name: scope.form(raw) for name, raw in step.with_.items()}
         uses = {}
         for name in function.uses_scripts:
@@ -212,6 +235,8 @@ class Drafter:
             "destructive": function.destructive,
             "on_target": function.on_target,
             "in_child": around.in_child,
+            **({"deletes_account": True} if function.deletes_account else {}),
+            **({"backs_up": True} if function.backs_up else {}),
             "revisions": uses,
             **preview(step, forms),
         }
@@ -241,6 +266,10 @@ class Drafter:
 
     def _body_file(self, script: LoadedScript) -> str:
         bodies = script.definition.body or {}
+        if self.target.kind != "computer":
+            raise UsageError(
+                f"the script {script.definition.name!r} has a body, which runs on a computer, and this is a {self.target.kind}"
+            )
         platform = (self.target.places.get("computer") or {}).get("platform", "any")
         file = bodies.get(platform) or bodies.get("any")
         if file is None:
@@ -275,6 +304,11 @@ def _not_here(step: StepDefinition, when: tuple[dict[str, Any], ...], never: Map
     why = f"{never['value']} is {'not set' if found is None else found or 'empty'}"
     options = {"when": list(when), "on_failure": step.on_failure.value, "preview": f"skip: {why}", "label": step.name}
     return DraftStep(step.name, step.function, None, {}, options)
+
+
+def _nothing_listed(wrapper: str) -> dict[str, Any]:
+    """The condition that a step with optional children fails for a client that lists none."""
+    return {"value": f"list of child scripts for {wrapper!r}", "is": "there", "known": None, "holds": False}
 
 
 def part_of(step: StepDefinition) -> str:

@@ -29,6 +29,8 @@ class RunRequest:
     columns: Mapping[str, Any] = field(default_factory=dict)
     #: FAILED (the monitor found the row) or SUCCESS (the row went).
     status: str = "FAILED"
+    #: What the planner found out on the way and the run keeps with its context.
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
