@@ -16,6 +16,7 @@ from agent.cli.run import NOT_DONE
 from agent.errors import GuardrailRefused, UsageError
 from agent.monitoring.dispatching import MonitorRun, fingerprint, run_monitor
 from agent.monitoring.evaluation import Evaluation
+from agent.reporting.leftovers import leftovers
 from agent.running.conditions import only_if
 from agent.running.drafting import DraftedTarget, DraftStep
 from agent.running.planning import DraftPlan
@@ -50,13 +51,13 @@ def run_now(caller: Caller, options: Options) -> int:
         shown = _run(caller, options, dry_run=True)
         show_preview(shown)
         if shown.draft is None or not shown.draft.targets or shown.refusals:
-            return _verdict(shown, ())
+            return _verdict(caller, shown, ())
         clients = _ask(shown.draft, options.clients)
         agreed = fingerprint(shown.draft)
     done = _run(caller, options, dry_run=options.dry_run, clients=clients, agreed=agreed)
     if options.dry_run:
         show_json(document(done, ())) if options.as_json else show_preview(done)
-        return _verdict(done, ())
+        return _verdict(caller, done, ())
     return _finish(caller, options, done)
 
 
@@ -81,10 +82,10 @@ def _finish(caller: Caller, options: Options, done: MonitorRun) -> int:
         show_json(document(done, runs))
     else:
         _summary(done, runs, options.wait)
-    return _verdict(done, runs)
+    return _verdict(caller, done, runs)
 
 
-def _verdict(done: MonitorRun, runs: Sequence[Progress]) -> int:
+def _verdict(caller: Caller, done: MonitorRun, runs: Sequence[Progress]) -> int:
     for refusal in done.refusals:
         raise GuardrailRefused(
             f"{refusal['reason']}; nothing was started; if it is meant: --override {refusal['guardrail']} --reason TEXT",
@@ -93,8 +94,22 @@ def _verdict(done: MonitorRun, runs: Sequence[Progress]) -> int:
     if done.stored is not None and done.stored.holds:
         return HELD
     if not done.evaluation.matched and not done.skipped:
+        _tell_of_offline(caller, done)
         return NOTHING_MATCHED
     return FAILED if any(r.state in NOT_DONE for r in runs) else 0
+
+
+def _tell_of_offline(caller: Caller, done: MonitorRun) -> None:
+    """Nothing matched: flagged computers that are offline are the usual reason."""
+    if done.evaluation.definition.target != "computer":
+        return
+    with caller.installation.database.reading() as session:
+        offline = len(leftovers(session, caller.installation.settings))
+    if offline:
+        tell(
+            f"{counted(offline, 'flagged computer')} offline: `exeunt edf flags` shows them; without a worker nobody looks "
+            "whether they are there: `exeunt inventory probe`"
+        )
 
 
 def document(done: MonitorRun, runs: Sequence[Progress]) -> dict[str, Any]:

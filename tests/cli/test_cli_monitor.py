@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -204,3 +206,13 @@ def test_a_queued_run_waits_and_can_be_cancelled(fleet: Cli, child: Child) -> No
     fleet("run", "cancel", started["runs"][0]["id"], "--reason", "changed our mind")
     assert [r["state"] for r in runs(fleet)] == ["cancelled"]
     fleet("run", "cancel", started["runs"][0]["id"], expect=2)
+
+
+def test_nothing_matched_because_the_flagged_computer_is_offline(fleet: Cli) -> None:
+    """A newcomer without a worker is not left with a bare zero."""
+    flag(fleet)
+    with contextlib.closing(sqlite3.connect(fleet.workspace / "inventory.db")) as database, database:
+        database.execute("UPDATE computers SET lastcontact = '2020-01-01 00:00:00.000000'")
+    result = fleet("monitor", "run", "Offboarding", "--yes", expect=4)
+    assert "1 flagged computer offline" in result.stderr
+    assert "exeunt inventory probe" in result.stderr
