@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     smtp_password: str | None = Field(None, repr=False, description="Password of that account")
     smtp_from: str = Field("exeunt@localhost", description="Sender of mail")
     smtp_ca_file: Path | None = Field(None, description="Certificate authority of the mail server")
+    report_folder: Path | None = Field(None, description="Where exit reports are stored; empty means `reports` here")
+    pdf_font: Path | None = Field(
+        None, description="TrueType font for what DejaVu Sans lacks in PDF reports, such as Chinese names"
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
     )

@@ -44,6 +44,7 @@ PLACES = {
     "template": ("agent.cli.template", "template", "Alert templates: what answers a monitor."),
     "script": ("agent.cli.scripts", "script", "Scripts: check, duplicate, use, test and run them."),
     "run": ("agent.cli.run", "run", "Script runs: follow, approve, cancel, try again."),
+    "offboard": ("agent.cli.offboard", "offboard", "Offboardings of people: what they came to."),
     "ticket": ("agent.cli.ticket", "ticket", "Tickets with their comments."),
     "notification": ("agent.cli.notification", "notification", "Mail that was sent, waits or was kept as failed."),
     "credential": ("agent.cli.credential", "credential", "How to reach machines and services."),

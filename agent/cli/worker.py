@@ -20,13 +20,14 @@ from agent.inventory.contact import probe_contacts
 from agent.monitoring.dispatching import dispatch_tick
 from agent.monitoring.evaluation import Evaluation
 from agent.monitoring.scheduler import MonitorScheduler
+from agent.reporting.exit_store import write_due
 from agent.reporting.summary import summarise_finished
 from agent.running.worker import Worker
 from agent.services.mail import deliver
 
 log = structlog.get_logger()
 #: Seconds between two rounds of each duty.
-MAIL_SECONDS, SUMMARY_SECONDS, PROBE_SECONDS = 5.0, 5.0, 120.0
+MAIL_SECONDS, SUMMARY_SECONDS, REPORT_SECONDS, PROBE_SECONDS = 5.0, 5.0, 10.0, 120.0
 
 
 @click.command(
@@ -43,7 +44,7 @@ def worker(caller: Caller, no_monitors: bool, no_probe: bool, no_mail: bool) -> 
     """
     caller.quiet = False
     installation = caller.installation
-    duties = {"summaries": (summarise, SUMMARY_SECONDS)}
+    duties = {"summaries": (summarise, SUMMARY_SECONDS), "exit reports": (write_exit_reports, REPORT_SECONDS)}
     if not no_mail:
         duties["mail"] = (send_mail, MAIL_SECONDS)
     if not no_probe:
@@ -124,6 +125,12 @@ def summarise(installation: Installation) -> None:
     """Summarise plans whose runs are all over."""
     for plan_id in summarise_finished(installation):
         log.info("plan_summarised", plan=plan_id)
+
+
+def write_exit_reports(installation: Installation) -> None:
+    """Write the reports of offboardings of people that are over."""
+    for run_id in write_due(installation):
+        log.info("exit_report_written", run=run_id)
 
 
 def probe(installation: Installation) -> None:

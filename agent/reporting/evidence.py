@@ -104,9 +104,9 @@ def write_evidence(installation: Installation, client_id: int, *, actor: str, no
     return Written(folder / f"{stem}.html", folder / f"{stem}.json", digests)
 
 
-def write_report(path: Path, text: str) -> str:
+def write_report(path: Path, content: str | bytes) -> str:
     """Write a report whole or not at all, readable for its owner only; its SHA-256, hexadecimal. Raises StoreError."""
-    data = text.encode("utf-8", "backslashreplace")
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".report-")

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from agent.reporting.exit_view import View
 from agent.reporting.words import duration_text, moment_text, stamp_text, state_word
 
 
@@ -19,6 +20,11 @@ def run_html(document: Mapping[str, Any]) -> str:
 def evidence_html(document: Mapping[str, Any]) -> str:
     """The document of `evidence.evidence_document` as a page."""
     return _environment().get_template("evidence.html.j2").render(evidence=document)
+
+
+def exit_html(view: View) -> str:
+    """The view of `exit_view.view_of` as a page."""
+    return _environment().get_template("exit_report.html.j2").render(view=view)
 
 
 @cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from sqlmodel import Session, select
 
@@ -23,6 +25,7 @@ TICKET_ON_SUCCESS = "_sysOffboardingTicketOnSuccess"
 INFORMATIVE_TICKET = "_sysOffboardingClientInformativeTicket"
 LITERAL_OUTCOMES = "_sysOffboardingLiteralOutcomes"
 CLIENT_APPROVERS = "_sysOffboardingClientApprovers"
+LICENCE_PRICES = "_sysOffboardingLicensePrices"
 #: A name that begins so and is not declared is a typing error: it would be ignored in silence.
 RESERVED = ("_sysoffboarding", "rmmplus_")
 
@@ -35,6 +38,25 @@ def alert_types(value: str) -> frozenset[str]:
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no alert type: write `Ticket`, `Email`, both with a comma, or nothing")
     return frozenset(known[w.lower()] for w in words)
+
+
+def licence_prices(value: str) -> tuple[str, dict[str, Decimal]]:
+    """`currency=$; ENTERPRISEPACK=276.00` -> the sign, and the price of a year by SKU id or name in lower case.
+
+    Raises ValueError.
+    """
+    sign, prices = "", {}
+    for part in (p.strip() for p in value.split(";")):
+        name, equals, amount = (p.strip() for p in part.rpartition("="))
+        if not part:
+            continue
+        if name.lower() == "currency":
+            sign = amount
+        elif equals and re.fullmatch(r"\d{1,9}(\.\d{1,2})?", amount, re.ASCII):
+            prices[name.casefold()] = Decimal(amount)
+        else:
+            raise ValueError(f"{part!r} is no price: write NAME=AMOUNT with a point, divided by semicolons")
+    return sign, prices
 
 
 def _switch(value: str) -> None:
@@ -94,6 +116,10 @@ CATALOGUE: dict[str, Declared] = {
         Declared(
             CLIENT_APPROVERS, "", "user names with commas, or empty",
             "Who may confirm the offboarding of a whole client; empty means nobody",
+        ),
+        Declared(
+            LICENCE_PRICES, "", "`currency=$; NAME=12.50; ...`, or empty",
+            "Price of a licence per year by its SKU id or name, for the saving in exit reports", licence_prices,
         ),
         Declared("RMMPlus_AccessKey", None, "text", "Key to the remote-control portal's extension", is_secret=True),
         Declared("RMMPlus_Headers", None, "text", "Headers that the portal's extension asks for", is_secret=True),

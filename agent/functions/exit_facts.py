@@ -1,0 +1,261 @@
+"""What the steps of a person's offboarding came to, gathered by one table (`exit_table.TABLE`) and by nothing else.
+
+A row of the table says which fields of the exit report a function's result fills. A new system adds rows, no code. A field
+that no step measured is absent here and null in the report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from agent.functions.base import FinishedStep
+from agent.functions.failures import Described, described
+from agent.model.runs import StepState
+
+#: Reads one value from a finished step; None: it was not measured.
+Source = Callable[[FinishedStep], Any]
+#: States of a step that stand for "this was not done", or is not known to be.
+NOT_DONE = (StepState.FAILED, StepState.UNKNOWN, StepState.CANCELLED, StepState.REBOOT_NEEDED)
+#: Outcomes of one thing among several of a step. Whatever is in neither is not known.
+_DONE_WORDS = ("removed", "already", "changed", "granted", "accepted", "transferred")
+_LEFT_WORDS = ("kept", "failed", "skipped")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the report: where it stands, what fills it, and what becomes of several steps that do."""
+
+    path: str
+    source: Source
+    merge: Literal["last", "sum", "extend"] = "last"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the result of one function means for the exit report."""
+
+    function: str
+    #: As it stands in `completed_steps` and `failed_steps`.
+    step: str
+    fields: tuple[Field, ...] = ()
+    #: It closes an account: counted, and asked for `account_disabled`.
+    closes_account: bool = False
+    #: It preserves data: while it has failed, data is at risk.
+    keeps_data: bool = False
+    #: How many permissions it took away.
+    revoked: Source | None = None
+    #: What the section `verification` calls it.
+    check: str | None = None
+
+
+@dataclass(frozen=True)
+class FailedStep:
+    """A step that was not done, in full."""
+
+    step: str
+    label: str
+    failure: Described
+    at: datetime | None
+    keeps_data: bool
+
+
+@dataclass
+class Facts:
+    """What the steps came to."""
+
+    #: Nested as in the report; only what was measured.
+    sections: dict[str, Any] = field(default_factory=dict)
+    completed: list[str] = field(default_factory=list)
+    #: The same for people.
+    completed_labels: list[str] = field(default_factory=list)
+    failed: list[FailedStep] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    #: For each step that closes an account, whether it is closed.
+    accounts: list[bool | None] = field(default_factory=list)
+    permissions_revoked: int | None = None
+
+    @property
+    def data_at_risk(self) -> bool:
+        """Something that preserves data was not done, or a failure's type says that data may be lost."""
+        return any(f.keeps_data or f.failure.data_at_risk for f in self.failed)
+
+    @property
+    def account_disabled(self) -> bool | None:
+        """Whether every account that was to be closed is; None when that is not known, or none was to be closed."""
+        if not self.accounts:
+            return None
+        return False if False in self.accounts else None if None in self.accounts else True
+
+    def get(self, path: str) -> Any:
+        """A value by its path, None where nothing was measured."""
+        found: Any = self.sections
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+
+def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
+    """The facts of steps in the order of execution. Skipped steps had nothing to do and add nothing."""
+    facts = Facts()
+    for step in steps:
+        row = table.get(step.function or "") or Row(step.function or "", step_word(step.function or step.name))
+        if step.state == StepState.SUCCEEDED:
+            facts.completed.append(row.step)
+            facts.completed_labels.append(step.label)
+        elif step.state in NOT_DONE:
+            said = described(step.error or _unsaid(step))
+            facts.failed.append(FailedStep(row.step, step.label, said, step.finished_at, row.keeps_data))
+        if step.state != StepState.SKIPPED:
+            _take(facts, step, row)
+    return facts
+
+
+def _take(facts: Facts, step: FinishedStep, row: Row) -> None:
+    for entry in row.fields:
+        value = entry.source(step)
+        if value is not None:
+            _put(facts.sections, entry, value)
+    if row.closes_account:
+        facts.accounts.append(done(step))
+    if row.check is not None:
+        verified = done(step)
+        facts.checks.append(
+            {"check": row.check, "verified": verified, "verified_timestamp": at(step) if verified else None}
+        )
+    taken = row.revoked(step) if row.revoked else None
+    if taken is not None:
+        facts.permissions_revoked = (facts.permissions_revoked or 0) + taken
+
+
+def _unsaid(step: FinishedStep) -> dict[str, Any]:
+    """The error of a step that was not done and has none of its own."""
+    words = {
+        StepState.CANCELLED: "cancelled before it was done", StepState.REBOOT_NEEDED: "a reboot must finish it",
+    }  # fmt: skip
+    return {"type": str(step.state), "message": words.get(step.state, "its outcome is not known")}
+
+
+def _put(sections: dict[str, Any], entry: Field, value: Any) -> None:
+    *around, name = entry.path.split(".")
+    for part in around:
+        sections = sections.setdefault(part, {})
+    before = sections.get(name)
+    if before is not None and entry.merge == "sum":
+        value = before + value
+    elif before is not None and entry.merge == "extend":
+        value = [*before, *value]
+    sections[name] = value
+
+
+def step_word(name: str) -> str:
+    """A step's name as the report writes names of steps: `m365.remove_inbox_rules` -> `m365_remove_inbox_rules`."""
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or "step"
+
+
+def second(moment: datetime | None) -> str | None:
+    """A time as the report writes it: `2026-01-13T16:00:00Z`."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- sources
+
+
+def done(step: FinishedStep) -> bool | None:
+    """True when it was done and verified, False when it was not, None when that is not known."""
+    if step.state == StepState.SUCCEEDED:
+        return True
+    return None if step.state in (StepState.UNKNOWN, StepState.SKIPPED) else False
+
+
+def at(step: FinishedStep) -> str | None:
+    """When the step did it; None when it was so before, because then nobody knows since when."""
+    before = step.result.get("outcome") == "already" or step.result.get("already") is True
+    return None if before or step.state != StepState.SUCCEEDED else second(step.finished_at)
+
+
+def value(path: str) -> Source:
+    """A value of the result, by its path."""
+
+    def read(step: FinishedStep) -> Any:
+        found: Any = step.result
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+    return read
+
+
+def negated(source: Source) -> Source:
+    """The opposite: a step that takes something away was done, so the thing is no more."""
+
+    def read(step: FinishedStep) -> bool | None:
+        found = source(step)
+        return None if found is None else not found
+
+    return read
+
+
+def when_done(source: Source | str) -> Source:
+    """A value, or a fixed text, that counts only once the step was done."""
+
+    def read(step: FinishedStep) -> Any:
+        if step.state != StepState.SUCCEEDED:
+            return None
+        return source if isinstance(source, str) else source(step)
+
+    return read
+
+
+def items(key: str, only: Mapping[str, Any] | None = None, **shape: str | Callable[..., Any]) -> Source:
+    """The things of a result's list, each in the report's shape.
+
+    `shape` maps a field of the report to a key of the thing, or to what reads it from the thing and the step. A key that a
+    thing lacks is left out of it. `only`: those things that have these values.
+    """
+
+    def read(step: FinishedStep) -> list[dict[str, Any]] | None:
+        return None if (found := _things(step, key, only)) is None else [_shaped(step, thing, shape) for thing in found]
+
+    return read
+
+
+def count(key: str, only: Mapping[str, Any] | None = None) -> Source:
+    """How many things of a result's list came off."""
+
+    def read(step: FinishedStep) -> int | None:
+        found = _things(step, key, only)
+        return None if found is None else sum(came_off(thing) is True for thing in found)
+
+    return read
+
+
+def _things(step: FinishedStep, key: str, only: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
+    found = step.result.get(key)
+    if not isinstance(found, list):
+        return None
+    things = [thing for thing in found if isinstance(thing, Mapping)]
+    return [t for t in things if all(t.get(n) == v for n, v in (only or {}).items())]
+
+
+def _shaped(step: FinishedStep, thing: Mapping[str, Any], shape: Mapping[str, Any]) -> dict[str, Any]:
+    found = {n: source(thing, step) if callable(source) else thing.get(source) for n, source in shape.items()}
+    return {n: v for n, v in found.items() if v is not None or callable(shape[n])}
+
+
+def came_off(thing: Mapping[str, Any], step: FinishedStep | None = None) -> bool | None:
+    """Whether one thing of a list was removed or done: by its own word, else by its outcome."""
+    if "removed" in thing:
+        return thing["removed"] if isinstance(thing["removed"], bool) else None
+    outcome = thing.get("outcome")
+    return True if outcome in _DONE_WORDS else False if outcome in _LEFT_WORDS else None
+
+
+def came_off_at(thing: Mapping[str, Any], step: FinishedStep) -> str | None:
+    """When one thing was removed: its own time, else that of its step; None when it was gone before or is not gone."""
+    if not came_off(thing) or thing.get("outcome") == "already":
+        return None
+    return thing.get("removed_timestamp") or second(step.finished_at)
