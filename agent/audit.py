@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, RowMapping, Table, Text, func, select, text, type_coerce, update
+from sqlalchemy import JSON, ColumnElement, RowMapping, Select, Table, Text, func, select, text, type_coerce, update
 from sqlmodel import Session, SQLModel
 
 from agent.audit_text import MASK, digest_of, mask, parsed, plain, storable, time_text
@@ -122,18 +123,24 @@ def seal_changes(session: Session) -> Head:
     """Turn the changes of fields that the database logged into entries `edf.change`; the end of the chain after that."""
     head = _lock_head(session)
     while True:
-        rows = session.execute(
-            select(*_raw(session, _CHANGE), _FIELD.c.form, _FIELD.c.name.label("field"))
-            .join(_UNSEALED, _UNSEALED.c.changeid == _CHANGE.c.changeid)
-            .outerjoin(_FIELD, _FIELD.c.id == _CHANGE.c.extrafieldid)
-            .order_by(_CHANGE.c.changeid)
-            .limit(_SEAL_AT_ONCE)
-        ).mappings().all()  # fmt: skip
+        rows = session.execute(_unsealed(session.get_bind().dialect.name)).mappings().all()
         if not rows:
             return head
         places = _places_of(session, rows)
         head = _append(session, head, [_change_entry(row, places) for row in rows])
         session.execute(_UNSEALED.delete().where(_UNSEALED.c.changeid.in_([row["changeid"] for row in rows])))
+
+
+@cache
+def _unsealed(dialect: str) -> Select[Any]:
+    """Changes that are not in the trail, oldest first. Made once: it is asked before every entry."""
+    return (
+        select(*_as_stored(dialect, _CHANGE), _FIELD.c.form, _FIELD.c.name.label("field"))
+        .join(_UNSEALED, _UNSEALED.c.changeid == _CHANGE.c.changeid)
+        .outerjoin(_FIELD, _FIELD.c.id == _CHANGE.c.extrafieldid)
+        .order_by(_CHANGE.c.changeid)
+        .limit(_SEAL_AT_ONCE)
+    )
 
 
 def entries(
@@ -354,7 +361,11 @@ def _stream(session: Session, query: Any) -> Iterator[RowMapping]:
 
 
 def _raw(session: Session, table: Table) -> list[ColumnElement[Any]]:
+    return _as_stored(session.get_bind().dialect.name, table)
+
+
+def _as_stored(dialect: str, table: Table) -> list[ColumnElement[Any]]:
     """The columns as they are stored: SQLite keeps what somebody wrote there, and reading it must not fail for that."""
-    if session.get_bind().dialect.name != "sqlite":
+    if dialect != "sqlite":
         return list(table.columns)
     return [type_coerce(c, Text).label(c.name) if isinstance(c.type, (JSON, UTCDateTime)) else c for c in table.columns]

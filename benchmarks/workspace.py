@@ -92,7 +92,7 @@ def unfinished(installation: Installation, plan_id: str) -> int:
         return int(session.execute(query, {"plan": plan_id}).scalar_one())
 
 
-def wait_for_plan(installation: Installation, plan_id: str, *, limit: float = 1800.0, look: float = 0.02) -> None:
+def wait_for_plan(installation: Installation, plan_id: str, *, limit: float = 1800.0, look: float = 0.05) -> None:
     """Wait until all runs of a plan are over. Raises TimeoutError."""
     deadline = time.monotonic() + limit
     while unfinished(installation, plan_id):

@@ -239,10 +239,10 @@ class Executor:
         """Whether the run is to be cancelled. Raises SupersededError when another segment of it has begun."""
         root = tree.root
         row = statements.segment_of(session, root.id)
-        if row is None or row.segment != root.segment:
+        if row is None or row["segment"] != root.segment:
             raise SupersededError(f"segment {root.segment} of run {root.id} is over")
-        root.cancel_requested_at, root.cancelled_by = row.cancel_requested_at, row.cancelled_by
-        return row.cancel_requested_at is not None
+        root.cancel_requested_at, root.cancelled_by = row["cancel_requested_at"], row["cancelled_by"]
+        return root.cancel_requested_at is not None
 
 
 def _subject(tree: RunTree, step: RunStep, text: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
@@ -96,7 +97,11 @@ def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
         session.add(plan)
         session.flush()
         _store_revisions(session, draft.revisions)
-        roots = [_store_target(session, plan, t, draft.origin) for t in draft.targets]
+        trees = [_rows(plan, t, draft.origin) for t in draft.targets]
+        roots = [runs[0] for runs, _ in trees]
+        # Parents stand before their children: the foreign key points at the parent.
+        _insert(session, ScriptRun, [run for runs, _ in trees for run in runs])
+        _insert(session, RunStep, [step for _, steps in trees for step in steps])
         details = {
             "monitor": plan.monitor, "runs": len(roots), "holds": plan.holds, "reason": draft.origin.reason,
             "overrides": sorted(draft.origin.overrides), "confirmed_clients": sorted(draft.origin.confirmed_clients),
@@ -132,28 +137,29 @@ def _check_startable(
 
 
 def _store_revisions(session: Session, revisions: Mapping[str, LoadedScript]) -> None:
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+    adding = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
     for digest, script in revisions.items():
         row = {"digest": digest, "name": script.definition.name, "content": script.content(), "stored_at": utcnow()}
-        session.execute(insert(ScriptRevision).values(**row).on_conflict_do_nothing())
+        session.execute(adding(ScriptRevision).values(**row).on_conflict_do_nothing())
 
 
-def _store_target(session: Session, plan: Plan, drafted: DraftedTarget, origin: PlanOrigin) -> ScriptRun:
+def _rows(plan: Plan, drafted: DraftedTarget, origin: PlanOrigin) -> tuple[list[ScriptRun], list[RunStep]]:
+    """The runs of one target, the root first, and all their steps in the order of execution."""
     root = _run_row(plan, drafted, drafted.run, origin, None, 0)
     root.exclusive = drafted.run.script.definition.exclusive
     root.alert_id = drafted.request.alert_id
     rows: list[ScriptRun | RunStep] = [root]
     _collect(plan, drafted, drafted.run, root, root, origin, rows)
-    for ordinal, step in enumerate(r for r in rows if isinstance(r, RunStep)):
+    steps = [r for r in rows if isinstance(r, RunStep)]
+    for ordinal, step in enumerate(steps):
         step.ordinal = ordinal
-    runs = [r for r in rows if isinstance(r, ScriptRun)]
-    for run in runs:
-        # Parents before children: the foreign key points at the parent.
-        session.add(run)
-        session.flush()
-    session.add_all(r for r in rows if isinstance(r, RunStep))
-    session.flush()
-    return root
+    return [r for r in rows if isinstance(r, ScriptRun)], steps
+
+
+def _insert(session: Session, table: type[ScriptRun] | type[RunStep], rows: Sequence[ScriptRun | RunStep]) -> None:
+    """All rows by one statement: a plan may have many thousands."""
+    if rows:
+        session.execute(insert(table), [row.model_dump() for row in rows])
 
 
 def _run_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Row, Table, Update, bindparam, or_, select, update
+from sqlalchemy import Executable, RowMapping, Table, Update, bindparam, or_, select, update
 from sqlmodel import Session, SQLModel
 
 from agent.model import places, runs
@@ -45,19 +45,19 @@ _SEEN = (
 )  # fmt: skip
 
 
-def segment_of(session: Session, run_id: str) -> Row[Any] | None:
+def segment_of(session: Session, run_id: str) -> RowMapping | None:
     """`segment`, `cancel_requested_at` and `cancelled_by` of a root run; None when there is no such run."""
-    return session.execute(_SEGMENT, {"of_id": run_id}).first()
+    return session.connection().execute(_SEGMENT, {"of_id": run_id}).mappings().first()
 
 
 def run_started(session: Session, run_id: str, values: Mapping[str, Any]) -> None:
     """`state` and `started_at`."""
-    session.execute(_RUN_STARTED, {"of_id": run_id, **values})
+    session.connection().execute(_RUN_STARTED, {"of_id": run_id, **values})
 
 
 def run_ended(session: Session, run_id: str, values: Mapping[str, Any]) -> None:
     """`state`, `finished_at` and `result`."""
-    session.execute(_RUN_ENDED, {"of_id": run_id, **values})
+    session.connection().execute(_RUN_ENDED, {"of_id": run_id, **values})
 
 
 def take_step(session: Session, step_id: str, fence: int, values: Mapping[str, Any]) -> bool:
@@ -72,10 +72,8 @@ def store_step(session: Session, step_id: str, fence: int, values: Mapping[str, 
 
 def computer_seen(session: Session, computer_id: int, at: Any) -> None:
     """A body ran on the computer: that is a contact."""
-    session.execute(_SEEN, {"of_id": computer_id, "at": at})
+    session.connection().execute(_SEEN, {"of_id": computer_id, "at": at})
 
 
 def _changed(session: Session, statement: Executable, values: Mapping[str, Any]) -> bool:
-    result = session.execute(statement, dict(values))
-    assert isinstance(result, CursorResult)
-    return result.rowcount == 1
+    return session.connection().execute(statement, dict(values)).rowcount == 1

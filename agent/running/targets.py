@@ -8,8 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, false, inspect, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import bindparam, inspect, select
 from sqlmodel import Session, SQLModel
 
 from agent.errors import NotFound
@@ -56,38 +55,50 @@ def load_target(session: Session, kind: str, place_id: int) -> Target:
     row = session.execute(_query(kind), {"of_id": place_id}).first()
     if row is None:
         raise NotFound(f"there is no {kind} with the id {place_id}")
-    place, client, location = row
-    assert client.client_id is not None
-    places: dict[str, Mapping[str, Any] | None] = {
-        "client": _columns(client),
-        "location": _columns(location) if location else None,
-        kind: _columns(place),
-    }
+    places: dict[str, dict[str, Any] | None] = {}
+    for (part, column), value in zip(_columns(kind), row, strict=True):
+        found = places.setdefault(part, {})
+        assert found is not None
+        # As JSON can hold them: times as ISO text.
+        found[column] = value.isoformat() if isinstance(value, datetime) else value
+    client, place, location = places["client"], places[kind], places.get("location")
+    assert client is not None and place is not None
+    if location is not None and location["location_id"] is None:
+        places["location"] = None
     return Target(
         kind=kind,
         id=place_id,
-        name=str(getattr(place, "name", "")),
-        client_id=client.client_id,
-        client_slug=client.slug,
-        retired=getattr(place, "retired_at", None) is not None,
-        places=places,
+        name=str(place["name"]),
+        client_id=client["client_id"],
+        client_slug=client["slug"],
+        retired=place.get("retired_at") is not None,
+        places={"location": None, **places},
     )
 
 
 @cache
+def _parts(kind: str) -> dict[str, Any]:
+    """The classes that a target's places are read from; the last one is the target itself."""
+    around = {"client": Client, "location": Location} if kind in ("computer", "contact") else {"client": Client}
+    return {**around, kind: KINDS[kind]}
+
+
+@cache
+def _columns(kind: str) -> tuple[tuple[str, str], ...]:
+    """(place, attribute) of every column of `_query`, in its order."""
+    return tuple((part, a.key) for part, table in _parts(kind).items() for a in inspect(table).column_attrs)
+
+
+@cache
 def _query(kind: str) -> Any:
-    """A place with its client and its location (None where it has none), in one query: it is asked at every step."""
-    place = KINDS[kind]
-    key = inspect(place).primary_key[0]
-    client, location = aliased(Client), aliased(Location)
-    query: Any = select(place, client, location).join(client, client.client_id == place.client_id)  # type: ignore[attr-defined]
-    same = location.location_id == place.location_id if hasattr(place, "location_id") else false()
-    return query.outerjoin(location, same).where(key == bindparam("of_id"))
-
-
-def _columns(place: SQLModel) -> dict[str, Any]:
-    """Columns as JSON can hold them: times as ISO text."""
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in place.model_dump().items()}
+    """A place with its client and its location in one query, since it is asked at every step."""
+    target, parts = KINDS[kind], _parts(kind)
+    query: Any = select(*(getattr(parts[part], name) for part, name in _columns(kind))).select_from(target)
+    for part, table in parts.items():
+        if table is not target:
+            key = f"{part}_id"
+            query = query.outerjoin(table, getattr(table, key) == getattr(target, key))
+    return query.where(inspect(target).primary_key[0] == bindparam("of_id"))
 
 
 def skip(target: Target, reason: str) -> dict[str, Any]:
