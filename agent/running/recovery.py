@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import Row, update
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 
 from agent import audit
@@ -24,6 +26,15 @@ MAX_RECOVERIES = 5
 FORGOTTEN = 60.0
 #: Seconds after which a queued run that the engine does not know counts as lost: the enqueuing may still be under way.
 GRACE = 5.0
+#: What is asked every two seconds, of what may be thousands of runs.
+_OPEN: Any = columns(
+    col(ScriptRun.id),
+    col(ScriptRun.segment),
+    col(ScriptRun.client_id),
+    col(ScriptRun.queued_at),
+    col(ScriptRun.not_before),
+    col(ScriptRun.recoveries),
+).where(col(ScriptRun.parent_id).is_(None), col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING)))
 
 
 def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) -> list[str]:
@@ -32,10 +43,7 @@ def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) 
     Safe to call from many workers at once: a segment is raised by a conditional update, and its id is unique.
     """
     with installation.database.reading() as session:
-        query = select(ScriptRun).where(
-            col(ScriptRun.parent_id).is_(None), col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING))
-        )
-        runs = list(session.exec(query))
+        runs = session.execute(_OPEN).all()
     if not runs:
         return []
     statuses = port.statuses((r.id, r.segment) for r in runs)
@@ -82,7 +90,7 @@ def _abandoned(status: SegmentStatus, liveness: Liveness, alive: dict[str, bool]
     return not alive[executor]
 
 
-def _take_over(installation: Installation, port: EnginePort, run: ScriptRun) -> bool:
+def _take_over(installation: Installation, port: EnginePort, run: Row[Any]) -> bool:
     """Raise the segment, so that the old one can store nothing more, and queue the new one."""
     given_up = run.recoveries >= MAX_RECOVERIES
     with installation.database.session() as session:
@@ -110,5 +118,5 @@ def _take_over(installation: Installation, port: EnginePort, run: ScriptRun) -> 
     return True
 
 
-def _delay(run: ScriptRun) -> float:
+def _delay(run: Row[Any]) -> float:
     return max(0.0, (run.not_before - utcnow()).total_seconds()) if run.not_before else 0.0
