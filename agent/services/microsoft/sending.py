@@ -1,0 +1,145 @@
+"""Sending one request to a service of Microsoft's, and repeating it only where that is safe and as long as there is time.
+
+429 and 503 say that nothing was done, so any request may be repeated after `Retry-After` (Microsoft Graph error
+responses). After another 5xx or a lost answer only a request that may be done twice is repeated; else its outcome is
+unknown and the caller must ask.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from agent.errors import AnswerLost
+from agent.model.base import utcnow
+from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal, unreachable
+from agent.services.microsoft.tokens import TokenProvider
+
+#: Attempts at one request, and the waits in seconds between them where the service names none.
+ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 20.0
+
+
+def pause(seconds: float) -> None:
+    """Wait between two attempts."""
+    time.sleep(seconds)
+
+
+@dataclass
+class Deadline:
+    """The time that one call has, with all its repetitions."""
+
+    seconds: float
+    attempt: int = 0
+    began: float = field(default_factory=time.monotonic)
+    #: Seconds that were waited for, as asked; counted rather than measured, so that a test need not wait.
+    waited: float = 0.0
+
+    def wait(self, asked: float | None) -> bool:
+        """Wait before the next attempt, at least as long as the service asked; False when there is no time left."""
+        self.attempt += 1
+        backoff = min(FIRST_WAIT * 2 ** (self.attempt - 1), LONGEST_WAIT)
+        seconds = max(asked or 0.0, backoff if asked is None else 0.0) * random.uniform(1.0, 1.2)
+        if self.attempt >= ATTEMPTS or self.waited + seconds + time.monotonic() - self.began > self.seconds:
+            return False
+        self.waited += seconds
+        pause(seconds)
+        return True
+
+
+class Channel:
+    """One service of one tenant."""
+
+    def __init__(
+        self, http: httpx.Client, tokens: TokenProvider, service: str, scope: str, call_seconds: float
+    ) -> None:
+        self.service, self.scope = service, scope
+        self._http, self._tokens, self._call_seconds = http, tokens, call_seconds
+        #: Whether anything but a question was sent.
+        self.wrote = False
+
+    def deadline(self) -> Deadline:
+        """The time for one call from now."""
+        return Deadline(self._call_seconds)
+
+    def send(
+        self, method: str, url: str, *, doing: str, repeatable: bool, reads: bool, json: Any = None,
+        content: str | None = None, headers: Mapping[str, str] | None = None, deadline: Deadline | None = None,
+    ) -> httpx.Response:  # fmt: skip
+        """Send, and give the answer if it is a success (2xx). `reads`: it is a question and changes nothing.
+
+        Raises ServiceRefused for a refusal, AnswerLost when it may have been carried out, CannotConnect when it was not
+        sent, StepError when the sign-in is refused.
+        """
+        deadline = deadline or self.deadline()
+        renewed = False
+        while True:
+            token = self._tokens.token(self.scope)
+            self.wrote |= not reads
+            asked: float | None = None
+            try:
+                answer = self._http.request(
+                    method, url, json=json, content=content,
+                    headers={"Authorization": f"Bearer {token}", **(headers or {})},
+                )  # fmt: skip
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                failure: Exception = unreachable(self.service, type(error).__name__)
+            except httpx.TransportError as error:
+                failure = answer_lost(self.service, doing, type(error).__name__)
+                if not repeatable:
+                    raise failure from error
+            else:
+                if answer.is_success:
+                    return answer
+                if answer.status_code == 401 and not renewed:
+                    renewed = True
+                    self._tokens.refused(self.scope, token)
+                    continue
+                failure, asked = self._judged(answer, doing, repeatable, reads)
+            if not deadline.wait(asked):
+                raise failure
+
+    def _judged(
+        self, answer: httpx.Response, doing: str, repeatable: bool, reads: bool
+    ) -> tuple[Exception, float | None]:
+        """The error to raise when there is no time for another attempt. Raises it when there is no use in one."""
+        asked = retry_after(answer.headers.get("Retry-After"))
+        refused = refusal(self.service, doing, answer.status_code, decoded(answer), asked)
+        if answer.status_code in THROTTLED or (refused.passing and answer.status_code < 500):
+            return refused, asked
+        if answer.status_code < 500:
+            raise refused
+        failure: Exception = refused if reads else self.lost(refused, doing)
+        if not repeatable:
+            raise failure
+        return failure, asked
+
+    def lost(self, refused: ServiceRefused, doing: str) -> AnswerLost:
+        """A service that broke down in the middle may have done it."""
+        return answer_lost(self.service, doing, f"it answered {refused.status}")
+
+
+def decoded(answer: httpx.Response) -> Any:
+    """The JSON of an answer, None when it is none."""
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a `Retry-After` header: a number, or a date (RFC 9110, 10.2.3). None when there is none."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        until = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (until - utcnow()).total_seconds()) if until.tzinfo else None

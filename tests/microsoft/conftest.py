@@ -1,0 +1,110 @@
+"""Two clients with a tenant each, and a context of a run on the leaver of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from typing import Any
+
+import graph_contract
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from m365_context import UserContext
+from tenant_server import Server, running
+from tenant_state import TestTenant, make_tenant
+
+from agent.installation import Installation
+from agent.services.microsoft import sending, tokens
+from agent.settings import Settings
+
+
+def _pem(key: Any, made: Any) -> str:
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return str((made.public_bytes(serialization.Encoding.PEM) + private).decode())
+
+
+def self_signed(key: Any) -> str:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one text."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    return _pem(key, made)
+
+
+@pytest.fixture(scope="session")
+def app_certificate() -> str:
+    """PEM with the private key and the certificate of the app registration."""
+    return self_signed(rsa.generate_private_key(65537, 2048))
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The services of the test tenants, for the whole session."""
+    graph_contract.require()
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    file.write_text(self_signed(ec.generate_private_key(ec.SECP256R1())), encoding="ascii")
+    with running(Server(), file) as state:
+        yield state
+
+
+@pytest.fixture
+def server(services: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Two fresh tenants. At the end: no request and no answer broke the contract."""
+    services.reset()
+    services.violations.clear()
+    services.agents.clear()
+    services.sign_ins.clear()
+    services.tokens.clear()
+    services.sign_in_error, services.token_seconds = None, 3600
+    services.tenants[:] = [make_tenant("contoso"), make_tenant("fabrikam")]
+    for tenant in services.tenants:
+        tenant.sharepoint = services.urls["sharepoint"]
+    monkeypatch.setattr(tokens, "_providers", {})
+    yield services
+    services.faults.clear()
+    assert services.violations == []
+
+
+@pytest.fixture
+def contoso(server: Server) -> TestTenant:
+    return server.tenants[0]
+
+
+@pytest.fixture
+def fabrikam(server: Server) -> TestTenant:
+    return server.tenants[1]
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were waited for between attempts; nothing is waited for in truth."""
+    found: list[float] = []
+    monkeypatch.setattr(sending, "pause", found.append)
+    return found
+
+
+@pytest.fixture(scope="session")
+def any_workspace(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """An installation that these functions are handed and never ask."""
+    return Installation(Settings(workspace=tmp_path_factory.mktemp("workspace")))
+
+
+@pytest.fixture
+def context(any_workspace: Installation, server: Server, contoso: TestTenant, app_certificate: str) -> UserContext:
+    """A run at Contoso, signed in by certificate."""
+    return UserContext(
+        any_workspace, {"microsoft365": (server.settings(contoso), {"certificate": app_certificate})}
+    )  # fmt: skip
