@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlmodel import Session, and_, col, or_, select
@@ -63,12 +63,12 @@ def effective_values(session: Session, places: Mapping[str, Mapping[str, Any] | 
     return FieldValues(values, frozenset(set_anywhere))
 
 
-def destructive_defaults(session: Session) -> list[str]:
-    """Names of the destructive fields whose default row is set, so that every place counts as flagged."""
+def destructive_defaults(session: Session, forms: Collection[Form] = NEAREST_FIRST) -> list[str]:
+    """Names of the destructive fields of these levels whose default row is set, so that every place counts as flagged."""
     query = (
         select(ExtraField.name)
         .join(ExtraFieldData, col(ExtraFieldData.extra_field_id) == col(ExtraField.id))
         .where(ExtraFieldData.id == 0, col(ExtraField.is_destructive).is_(True))
-        .where(col(ExtraFieldData.value).not_in(("", "0")))
+        .where(col(ExtraFieldData.value).not_in(("", "0")), col(ExtraField.form).in_([int(f) for f in forms]))
     )
     return sorted(session.exec(query))

@@ -35,6 +35,10 @@ def deletion_refusal(session: Session, contact_id: int, *, now: datetime | None 
             "legal_hold", f"{contact.name} is under a legal hold",
             "when the hold is lifted: exeunt inventory set --contact ... legal_hold=0",
         )  # fmt: skip
+    if contact.status in ("Active", "On Leave"):
+        return DeletionRefusal(
+            "not_offboarded", f"{contact.name} is {contact.status}", "a person who came back is offboarded anew"
+        )
     row = last_offboarding(session, contact_id)
     run = session.get(ScriptRun, row.run_id) if row is not None and row.run_id else None
     if row is None or run is None or row.closed_at is None or row.retention_until is None:

@@ -60,13 +60,14 @@ def parameter(name: str, settings: Settings, now: datetime) -> Any:
 
     `now`; `online_since`: a later contact means online; `offline_expired`: an earlier contact means offline too long;
     `minutes_ago_30`, `days_ahead_7` (seconds, minutes, hours, days): times; `today`, `today_plus_7`, `today_minus_7`:
-    dates as text `2026-01-31`, as extra fields hold them.
+    dates as text `2026-01-31`, as extra fields hold them; `today_everywhere`: the date that has begun in every time zone.
     """
     known = {
         "now": now,
         "online_since": now - timedelta(seconds=settings.online_seconds),
         "offline_expired": now - timedelta(days=settings.offline_expiry_days or OFFLINE_EXPIRY_DAYS),
         "today": now.date().isoformat(),
+        "today_everywhere": (now - timedelta(hours=12)).date().isoformat(),
     }
     if name in known:
         return known[name]
@@ -81,5 +82,6 @@ def parameter(name: str, settings: Settings, now: datetime) -> Any:
         raise MonitorQueryError(f"the query's parameter :{name} is beyond the calendar") from None
     raise MonitorQueryError(
         f"the query's parameter :{name} does not exist; there are :now, :online_since, :offline_expired, :today, "
+        ":today_everywhere, "
         ":minutes_ago_N, :days_ahead_N (seconds, minutes, hours, days) and :today_plus_N, :today_minus_N"
     )

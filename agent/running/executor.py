@@ -19,11 +19,13 @@ from agent import audit
 from agent.content.references import parse_subject
 from agent.errors import ExeuntError
 from agent.functions.base import Outcome
+from agent.functions.contacts import refused
 from agent.installation import Installation
+from agent.inventory.retention import deletion_refusal
 from agent.model.base import utcnow
 from agent.model.runs import FINISHED_STEP_STATES, RunState, RunStep, ScriptRun, StepState
 from agent.running import statements
-from agent.running.acting import attempt
+from agent.running.acting import Attempt, attempt
 from agent.running.conditions import holds
 from agent.running.context import Machine, RunContext
 from agent.running.engine import EnginePort
@@ -83,11 +85,23 @@ class Executor:
         taken = self._advance(tree)
         while taken is not None:
             context = RunContext(self.installation, tree, taken.step, machine)
-            made = attempt(context, taken.step, interrupted=taken.interrupted)
+            refusal = self._refusal(taken.step, tree)
+            made = refusal or attempt(context, taken.step, interrupted=taken.interrupted)
             if made.retry_in is not None:
                 self._retry_later(tree, taken.step, made.outcome, context, made.retry_in)
                 return
             taken = self._advance(tree, taken.step, made.outcome, context)
+
+    def _refusal(self, step: RunStep, tree: RunTree) -> Attempt | None:
+        """A step that deletes an account is refused while a hold, a missing backup or a retention stands.
+
+        Asked right before it acts, since all of these may have changed after the plan was made.
+        """
+        if not step.options.get("deletes_account"):
+            return None
+        with self.installation.database.reading() as session:
+            refusal = deletion_refusal(session, tree.root.target_id)
+        return Attempt(Outcome.failed(refused(refusal))) if refusal is not None else None
 
     def _advance(
         self, tree: RunTree, done: RunStep | None = None, outcome: Outcome | None = None, context: RunContext | None = None

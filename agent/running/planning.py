@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from agent import audit
-from agent.content.definitions import Role
+from agent.content.definitions import Role, ScriptDefinition
 from agent.content.repository import LoadedScript
 from agent.errors import Conflict, NotFound, UsageError
 from agent.installation import Installation
@@ -23,6 +23,8 @@ from agent.running import guardrails
 from agent.running.drafting import DraftedTarget, Drafter, DraftRun, DraftStep
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.targets import Target, load_target, skip
+from agent.running.user_inputs import fill
+from agent.running.user_rows import note_started
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def draft_plan(installation: Installation, requests: Sequence[RunRequest], origi
         for request in requests:
             target = load_target(session, request.target_kind, request.target_id)
             try:
-                _check_startable(session, installation, request, target, origin)
+                definition = installation.content.script(request.script, target.client_slug).definition
+                _check_startable(session, definition, request, target, origin)
+                request = fill(session, request, definition, origin.started_by)
                 fields = effective_values(session, target.places)
                 drafter = Drafter(installation.content, target, properties, fields)
                 drafted = DraftedTarget(request, target, drafter.draft(request), fields)
@@ -99,6 +103,8 @@ def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
         _store_revisions(session, draft.revisions)
         trees = [_rows(plan, t, draft.origin) for t in draft.targets]
         roots = [runs[0] for runs, _ in trees]
+        for drafted, root in zip(draft.targets, roots, strict=True):
+            note_started(session, drafted.run.script.definition, root, draft.origin.started_by)
         # Parents stand before their children: the foreign key points at the parent.
         _insert(session, ScriptRun, [run for runs, _ in trees for run in runs])
         _insert(session, RunStep, [step for _, steps in trees for step in steps])
@@ -113,10 +119,9 @@ def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
 
 
 def _check_startable(
-    session: Session, installation: Installation, request: RunRequest, target: Target, origin: PlanOrigin
+    session: Session, definition: ScriptDefinition, request: RunRequest, target: Target, origin: PlanOrigin
 ) -> None:
     """Raises UsageError when this script cannot be started on this target now."""
-    definition = installation.content.script(request.script, target.client_slug).definition
     if target.retired:
         raise UsageError("it is retired")
     if definition.role is Role.FUNCTION:

@@ -174,7 +174,7 @@ def pending(session: Session, contact_id: int) -> ContactOffboarding | None:
 
 def fill(session: Session, request: RunRequest, definition: ScriptDefinition, actor: str) -> RunRequest:
     """The request with all inputs as parameters, and with what the run keeps about them. Others are given back as they are."""
-    if not definition.inputs or request.target_kind != "contact":
+    if request.target_kind != "contact" or not (definition.inputs or request.known.get("offboarding")):
         return request
     contact = get(session, Contact, request.target_id)
     row = _row_of(session, request, starts_offboarding(definition))
@@ -189,7 +189,8 @@ def fill(session: Session, request: RunRequest, definition: ScriptDefinition, ac
     known: dict[str, Any] = {"inputs": document, "offboarding": row.id if row else None}
     if warnings:
         known["input_warnings"] = list(warnings)
-    return replace(request, parameters={**parameters, **request.parameters}, known={**request.known, **known})
+    declared = {n: v for n, v in parameters.items() if n in definition.parameters}
+    return replace(request, parameters={**declared, **request.parameters}, known={**request.known, **known})
 
 
 def _asker(row: ContactOffboarding | None, actor: str) -> str:

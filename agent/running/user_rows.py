@@ -26,6 +26,8 @@ def note_started(session: Session, definition: ScriptDefinition, root: ScriptRun
         contact_id=root.target_id, client_id=root.client_id, requested_by=actor, inputs={},
         reference=inputs["reference"]["value"] or None,
     )  # fmt: skip
+    # Starting it puts it on the list again.
+    row.removed_at = row.removed_by = None
     row.plan_id, row.run_id, row.started_at = root.plan_id, root.id, utcnow()
     row.termination_date, row.resolved = contact.termination_date, inputs
     row.closed_at = row.retention_until = row.forwarding_until = None

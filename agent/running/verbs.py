@@ -158,7 +158,8 @@ def retry(installation: Installation, given: str, *, actor: str, reason: str | N
         raise Conflict(f"run {run.id} is {run.state}: it is not over yet")
     parameters = {n: f["value"] for n, f in run.parameters.items() if "value" in f}
     levels = tuple(run.context.get("levels", ()))
-    request = RunRequest(run.script, run.target_kind, run.target_id, parameters, run.alert_id, levels)
+    known = {"offboarding": run.context["offboarding"]} if run.context.get("offboarding") else {}
+    request = RunRequest(run.script, run.target_kind, run.target_id, parameters, run.alert_id, levels, known=known)
     draft = draft_plan(installation, [request], PlanOrigin(actor, reason=reason or f"retry of {run.id}"))
     if not draft.targets:
         raise Conflict(f"{run.target_name} cannot be tried again: {draft.skipped[0]['reason']}")

@@ -1,0 +1,97 @@
+-- People whose offboarding is due: flagged, planned and the time has come, told so by HR (status), or on their last day.
+-- A bare date is due when it has begun in every time zone. What was started, or taken off the list, for the same
+-- termination date is not found again; a flag always counts.
+WITH due AS (
+    SELECT d.id AS contactid, 'contact' AS level
+    FROM extrafield AS f
+    JOIN extrafielddata AS d ON d.extrafieldid = f.id AND d.value <> '0' AND d.id > 0
+    WHERE f.form = 4 AND f.name = 'Offboard Contact'
+    UNION ALL
+    -- The default row of the flag flags everybody without a value of their own; a guardrail refuses such a run.
+    SELECT c.contactid, 'contact'
+    FROM extrafield AS f
+    CROSS JOIN extrafielddata AS d
+    CROSS JOIN contacts AS c
+    WHERE f.form = 4 AND f.name = 'Offboard Contact' AND d.extrafieldid = f.id AND d.id = 0 AND d.value <> '0'
+    AND NOT EXISTS (SELECT 1 FROM extrafielddata AS own WHERE own.extrafieldid = f.id AND own.id = c.contactid)
+    UNION ALL
+    SELECT o.contact_id, 'planned'
+    FROM contact_offboarding AS o
+    WHERE o.run_id IS NULL AND o.removed_at IS NULL AND o.scheduled_for <= :now
+    UNION ALL
+    -- Planned without a time: it follows the termination date, and moves with it.
+    SELECT o.contact_id, 'planned'
+    FROM contact_offboarding AS o
+    JOIN contacts AS c ON c.contactid = o.contact_id
+    WHERE o.run_id IS NULL AND o.removed_at IS NULL AND o.scheduled_for IS NULL AND c.terminationdate <= :today_everywhere
+    UNION ALL
+    SELECT c.contactid, 'status'
+    FROM contacts AS c
+    WHERE c.status IN ('Terminated', 'Inactive')
+    AND NOT EXISTS (
+        SELECT 1 FROM contact_offboarding AS h
+        WHERE h.contact_id = c.contactid AND (h.run_id IS NOT NULL OR h.removed_at IS NOT NULL)
+        AND COALESCE(h.termination_date, '') = COALESCE(c.terminationdate, ''))
+    UNION ALL
+    SELECT c.contactid, 'status'
+    FROM contacts AS c
+    WHERE c.status = 'Offboarding'
+    AND NOT EXISTS (
+        SELECT 1 FROM contact_offboarding AS p WHERE p.contact_id = c.contactid AND p.run_id IS NULL AND p.removed_at IS NULL)
+    AND NOT EXISTS (
+        SELECT 1 FROM contact_offboarding AS h
+        WHERE h.contact_id = c.contactid AND (h.run_id IS NOT NULL OR h.removed_at IS NOT NULL)
+        AND COALESCE(h.termination_date, '') = COALESCE(c.terminationdate, ''))
+    UNION ALL
+    SELECT c.contactid, 'date'
+    FROM contacts AS c
+    WHERE c.terminationdate <= :today_everywhere AND c.status <> 'Former Employee'
+    AND NOT EXISTS (
+        SELECT 1 FROM contact_offboarding AS p WHERE p.contact_id = c.contactid AND p.run_id IS NULL AND p.removed_at IS NULL)
+    AND NOT EXISTS (
+        SELECT 1 FROM contact_offboarding AS h
+        WHERE h.contact_id = c.contactid AND (h.run_id IS NOT NULL OR h.removed_at IS NOT NULL)
+        AND COALESCE(h.termination_date, '') = COALESCE(c.terminationdate, ''))
+), levels AS (
+    SELECT contactid,
+        MAX(CASE WHEN level = 'contact' THEN 'contact,' ELSE '' END)
+        || MAX(CASE WHEN level = 'planned' THEN 'planned,' ELSE '' END)
+        || MAX(CASE WHEN level = 'status' THEN 'status,' ELSE '' END)
+        || MAX(CASE WHEN level = 'date' THEN 'date' ELSE '' END) AS names
+    FROM due
+    GROUP BY contactid
+)
+SELECT
+    c.status AS TestValue,
+    c.name || ' ' || COALESCE(c.terminationdate, '') AS IdentityField,
+    c.contactid AS ContactID,
+    RTRIM(l.names, ',') AS Levels,
+    -- An exclusion at any level wins; the person is reported as skipped.
+    CASE
+        WHEN EXISTS (
+            SELECT 1 FROM extrafield AS f
+            WHERE f.form = 3 AND f.name = 'Exclude From Offboarding'
+            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.clientid),
+                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+        THEN 'Exclude From Offboarding is set on the client'
+        WHEN EXISTS (
+            SELECT 1 FROM extrafield AS f
+            WHERE f.form = 2 AND f.name = 'Exclude From Offboarding'
+            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.locationid),
+                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+        THEN 'Exclude From Offboarding is set on the location'
+        WHEN EXISTS (
+            SELECT 1 FROM extrafield AS f
+            WHERE f.form = 4 AND f.name = 'Exclude From Offboarding'
+            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.contactid),
+                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+        THEN 'Exclude From Offboarding is set on the person'
+    END AS SkipReason
+FROM levels AS l
+JOIN contacts AS c ON c.contactid = l.contactid
+-- The security phase of a high-risk offboarding comes first; the rest follows when it is over.
+WHERE NOT EXISTS (
+    SELECT 1 FROM contact_offboarding AS o
+    JOIN script_run AS r ON r.plan_id = o.security_plan_id
+    WHERE o.contact_id = c.contactid AND o.run_id IS NULL AND r.parent_id IS NULL
+    AND r.state IN ('planned', 'queued', 'running'))

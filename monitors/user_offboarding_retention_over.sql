@@ -1,0 +1,16 @@
+-- People whose retention is over and whose accounts are to be deleted. The engine asks again for a legal hold, the backup
+-- and the retention before anything is deleted; a hold is told here as the reason why nothing is done.
+SELECT
+    CAST(o.retention_until AS TEXT) AS TestValue,
+    c.name || ' ' || o.id AS IdentityField,
+    c.contactid AS ContactID,
+    'retention' AS Levels,
+    CASE WHEN c.legalhold THEN 'the person is under a legal hold' END AS SkipReason
+FROM contact_offboarding AS o
+JOIN contacts AS c ON c.contactid = o.contact_id
+WHERE o.retention_until <= :now AND o.deleted_at IS NULL AND o.delete_after_retention AND o.run_id IS NOT NULL
+-- Who came back is not touched.
+AND c.status NOT IN ('Active', 'On Leave')
+AND NOT EXISTS (
+    SELECT 1 FROM contact_offboarding AS later
+    WHERE later.contact_id = o.contact_id AND later.started_at > o.started_at)
