@@ -20,6 +20,8 @@ from workspace import add_fleet, add_script, check_states, installation_in, runn
 STEPS = 5
 THREADS = 8
 FSYNC = "FULL"
+#: Over which the computers are spread; the queue is divided by client.
+CLIENTS = 10
 BODY = "true\n"
 FUNCTION = "bench.nothing"
 
@@ -37,7 +39,9 @@ def run(*, quick: bool) -> list[Target]:
             sides = [(ours, _ours), (alone, _dbos_alone)]
             for found, side in sides if repetition % 2 == 0 else sides[::-1]:
                 found.append(in_fresh_process(side, kind, number))
-        heading(f"{number} runs of {STEPS} steps, {what}; {THREADS} threads, WAL, synchronous={FSYNC}")
+        heading(
+            f"{number} runs of {STEPS} steps, {what}; {THREADS} threads, {CLIENTS} clients, WAL, synchronous={FSYNC}"
+        )
         for name, results in (("Exeunt", ours), ("DBOS alone", alone)):
             line(f"{name}: from the first request to the last result", _sample(results, "total"))
             line(f"{name}:   of which execution, all queued already", _sample(results, "executing"))
@@ -75,7 +79,7 @@ def _ours(kind: str, number: int) -> dict[str, float]:
         installation = installation_in(
             place / "workspace", sqlite_synchronous=FSYNC, concurrency_total=THREADS, concurrency_per_client=THREADS
         )
-        add_fleet(installation, number)
+        add_fleet(installation, number, clients=CLIENTS)
         step = "script: Body" if kind == "body" else f"function: {FUNCTION}"
         steps = "".join(f"  - {{name: Step {n}, {step}}}\n" for n in range(STEPS))
         add_script(installation, "body", "name: Body\nrole: child\nbody: body.sh\n", body=BODY)

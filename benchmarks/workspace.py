@@ -15,8 +15,6 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.settings import Settings
 
-CLIENTS, LOCATIONS = 100, 400
-
 
 def installation_in(folder: Path, **settings: Any) -> Installation:
     """An initialised installation that logs errors only."""
@@ -27,11 +25,12 @@ def installation_in(folder: Path, **settings: Any) -> Installation:
     return made
 
 
-def add_fleet(installation: Installation, computers: int, **columns: Any) -> None:
-    """Clients, locations and computers in contact just now. `columns` are set on every computer (transport, port, ...)."""
+def add_fleet(installation: Installation, computers: int, *, clients: int = 100, **columns: Any) -> None:
+    """Clients with four locations each, and computers in contact just now. `columns` are set on every computer (transport, port, ...)."""
     given = {"platform": "linux", "os": "Debian GNU/Linux 12", "transport": "local", **columns}
     names = "".join(f", {name}" for name in given)
     places = "".join(f", :{name}" for name in given)
+    locations = 4 * clients
     counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :last)"
     with installation.database.session() as session:
         session.execute(
@@ -39,20 +38,20 @@ def add_fleet(installation: Installation, computers: int, **columns: Any) -> Non
                 f"{counting} INSERT INTO clients (clientid, externalid, name, slug) "
                 "SELECT i, 'client-' || i, 'Client ' || i, 'client-' || i FROM n"
             ),
-            {"last": CLIENTS},
+            {"last": clients},
         )
         session.execute(
             text(
                 f"{counting} INSERT INTO locations (locationid, clientid, externalid, name) "
-                f"SELECT i, 1 + i % {CLIENTS}, 'location-' || i, 'Location ' || i FROM n"
+                f"SELECT i, 1 + i % {clients}, 'location-' || i, 'Location ' || i FROM n"
             ),
-            {"last": LOCATIONS},
+            {"last": locations},
         )
         now = utcnow().strftime("%Y-%m-%d %H:%M:%S.%f")
         session.execute(
             text(
                 f"{counting} INSERT INTO computers (computerid, clientid, locationid, externalid, name, lastcontact, "
-                f"dateadded{names}) SELECT i, 1 + (1 + i % {LOCATIONS}) % {CLIENTS}, 1 + i % {LOCATIONS}, "
+                f"dateadded{names}) SELECT i, 1 + (1 + i % {locations}) % {clients}, 1 + i % {locations}, "
                 f"'computer-' || i, 'PC-' || i, :now, :now{places} FROM n"
             ),
             {"last": computers, "now": now, **given},
