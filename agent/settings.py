@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     smtp_from: str = Field("exeunt@localhost", description="Sender of mail")
     smtp_ca_file: Path | None = Field(None, description="Certificate authority of the mail server")
     report_folder: Path | None = Field(None, description="Where exit reports are stored; empty means `reports` here")
+    backup_folder: Path | None = Field(
+        None, description="Folder, such as a mounted share, for backups whose offboarding names no other place"
+    )
     pdf_font: Path | None = Field(
         None, description="TrueType font for what DejaVu Sans lacks in PDF reports, such as Chinese names"
     )

@@ -51,6 +51,7 @@ PLACES = {
     "audit": ("agent.cli.audit", "audit", "The audit trail: read, verify, export."),
     "content": ("agent.cli.content", "content", "Check all scripts, monitors and alert templates."),
     "report": ("agent.cli.report", "report", "Evidence per client, and what was left over."),
+    "backup": ("agent.cli.backup", "backup", "Backups of leavers' data: list, verify, restore."),
     "worker": ("agent.cli.worker", "worker", "Execute runs and tick the monitors until it is told to stop."),
     "completion": ("agent.cli.completion", "completion", "Shell completion for bash, zsh and fish."),
 }

@@ -21,6 +21,7 @@ BUILT_IN: dict[str, str] = {
     "offboarding.informative_ticket": "agent.functions.offboarding:InformativeTicket",
     "offboarding.report": "agent.functions.offboarding:Report",
     "offboarding.escalate": "agent.functions.escalation:Escalate",
+    "backup.verify": "agent.functions.backups:VerifyBackups",
     "notify.manager": "agent.functions.notify:NotifyManager",
     "notify.it": "agent.functions.notify:NotifyIt",
     "notify.security": "agent.functions.notify:NotifySecurity",

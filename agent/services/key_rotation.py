@@ -13,10 +13,11 @@ from agent.installation import Installation
 from agent.model.administration import Credential, SystemProperty
 from agent.model.fields import ExtraFieldData
 from agent.secrets import PREFIX, SecretBox, keep_first_key, load_secret_box
+from agent.services import backup_keys
 
 
 def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
-    """Encrypt every credential, secret field and secret property with the first key; returns how many of each.
+    """Encrypt every credential, secret field, secret property and backup's key with the first key; how many of each.
 
     All or nothing; doing it again is harmless. Raises SettingsError when one of them cannot be decrypted.
     """
@@ -29,6 +30,7 @@ def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
             setattr(row, attribute, box.rotate(getattr(row, attribute)))
             session.add(row)
             counts[kind] += 1
+        counts["backups"] = backup_keys.rewrap(session, box)
         audit.record(
             session, actor=actor, action="secrets.rotate", object_kind="installation", object_id="secrets",
             details={"rotated": sum(counts.values())},
@@ -43,6 +45,12 @@ def drop_old_keys(installation: Installation, *, actor: str) -> int:
         left = sum(not box.fits_first_key(getattr(row, attribute)) for _, row, attribute in _tokens(session))
         if left:
             raise Conflict(f"{left} secrets still need an old key: rotate first")
+        backups = backup_keys.still_need_old_key(session, box)
+        if backups:
+            raise Conflict(
+                f"backups may still need an old key, which is kept: {', '.join(backups[:5])}; mount their store and rotate "
+                "again, or `exeunt backup forget FOLDER` for a store that is gone for good"
+            )
         dropped = keep_first_key(installation.settings)
         audit.record(
             session, actor=actor, action="secrets.drop_old_keys", object_kind="installation", object_id="secrets",
