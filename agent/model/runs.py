@@ -94,6 +94,8 @@ class ScriptRun(SQLModel, table=True):
             "one_offboarding_per_target", "target_kind", "target_id", unique=True,
             sqlite_where=text(_ACTIVE + " and exclusive"), postgresql_where=text(_ACTIVE + " and exclusive"),
         ),
+        # Before a run is planned, its target's others are looked for: without reading the whole history.
+        Index("runs_of_a_target", "target_kind", "target_id"),
     )  # fmt: skip
     id: str = Field(default_factory=new_id, primary_key=True)
     plan_id: str | None = Field(default=None, foreign_key="plan.id", index=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import insert
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from agent import audit
 from agent.content.definitions import Role, ScriptDefinition
@@ -18,8 +18,8 @@ from agent.installation import Installation
 from agent.inventory.effective import effective_values
 from agent.model.administration import SystemProperty
 from agent.model.base import utcnow
-from agent.model.runs import ACTIVE_RUN_STATES, Plan, RunState, RunStep, ScriptRevision, ScriptRun
-from agent.running import guardrails
+from agent.model.runs import Plan, RunState, RunStep, ScriptRevision, ScriptRun
+from agent.running import guardrails, statements
 from agent.running.drafting import DraftedTarget, Drafter, DraftRun, DraftStep
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.targets import Target, load_target, skip
@@ -128,13 +128,7 @@ def _check_startable(
         raise UsageError(f"{definition.name!r} is a function script: only another script can call it")
     if origin.monitor is None and not definition.manual:
         raise UsageError(f"{definition.name!r} is started by a monitor only")
-    active = session.exec(
-        select(ScriptRun).where(
-            col(ScriptRun.parent_id).is_(None), ScriptRun.target_kind == target.kind, ScriptRun.target_id == target.id,
-            col(ScriptRun.state).in_(ACTIVE_RUN_STATES),
-        )
-    )  # fmt: skip
-    for run in active:
+    for run in statements.active_runs(session, target.kind, target.id):
         if run.script == definition.name:
             raise Conflict(f"{definition.name!r} is already {run.state} for it (run {run.id})")
         if run.exclusive and definition.exclusive:

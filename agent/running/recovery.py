@@ -26,15 +26,17 @@ MAX_RECOVERIES = 5
 FORGOTTEN = 60.0
 #: Seconds after which a queued run that the engine does not know counts as lost: the enqueuing may still be under way.
 GRACE = 5.0
-#: What is asked every two seconds, of what may be thousands of runs.
+#: What is asked every two seconds, of what may be thousands of runs. The state alone is asked for: a condition on the
+#: parent too would make SQLite go through all root runs that there ever were.
 _OPEN: Any = columns(
+    col(ScriptRun.parent_id),
     col(ScriptRun.id),
     col(ScriptRun.segment),
     col(ScriptRun.client_id),
     col(ScriptRun.queued_at),
     col(ScriptRun.not_before),
     col(ScriptRun.recoveries),
-).where(col(ScriptRun.parent_id).is_(None), col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING)))
+).where(col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING)))
 
 
 def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) -> list[str]:
@@ -43,7 +45,7 @@ def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) 
     Safe to call from many workers at once: a segment is raised by a conditional update, and its id is unique.
     """
     with installation.database.reading() as session:
-        runs = session.execute(_OPEN).all()
+        runs = [run for run in session.execute(_OPEN) if run.parent_id is None]
     if not runs:
         return []
     statuses = port.statuses((r.id, r.segment) for r in runs)

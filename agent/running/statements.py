@@ -1,15 +1,15 @@
-"""The statements that run for every step of every run, made once: building them anew costs more than executing them."""
+"""The statements that run for every target and every step, made once: building them anew costs more than executing them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Executable, RowMapping, Table, Update, bindparam, or_, select, update
+from sqlalchemy import Executable, Row, RowMapping, Table, Update, bindparam, or_, select, update
 from sqlmodel import Session, SQLModel
 
 from agent.model import places, runs
-from agent.model.runs import StepState
+from agent.model.runs import ACTIVE_RUN_STATES, StepState
 
 #: These bring the tables into SQLModel.metadata.
 _MODULES = (places, runs)
@@ -28,6 +28,10 @@ def _set(table: Table, *columns: str) -> Update:
 _SEGMENT = select(_RUN.c.segment, _RUN.c.cancel_requested_at, _RUN.c.cancelled_by).where(
     _RUN.c.id == bindparam("of_id")
 )
+_ACTIVE = select(_RUN.c.id, _RUN.c.script, _RUN.c.state, _RUN.c.exclusive).where(
+    _RUN.c.target_kind == bindparam("of_kind"), _RUN.c.target_id == bindparam("of_id"), _RUN.c.parent_id.is_(None),
+    _RUN.c.state.in_([state.value for state in ACTIVE_RUN_STATES]),
+)  # fmt: skip
 _RUN_STARTED = _set(_RUN, "state", "started_at")
 _RUN_ENDED = _set(_RUN, "state", "finished_at", "result")
 _FENCE = _STEP.c.fence == bindparam("of_fence")
@@ -48,6 +52,11 @@ _SEEN = (
 def segment_of(session: Session, run_id: str) -> RowMapping | None:
     """`segment`, `cancel_requested_at` and `cancelled_by` of a root run; None when there is no such run."""
     return session.connection().execute(_SEGMENT, {"of_id": run_id}).mappings().first()
+
+
+def active_runs(session: Session, kind: str, target_id: int) -> Sequence[Row[Any]]:
+    """`id`, `script`, `state` and `exclusive` of the root runs of a target that are not over."""
+    return session.execute(_ACTIVE, {"of_kind": kind, "of_id": target_id}).all()
 
 
 def run_started(session: Session, run_id: str, values: Mapping[str, Any]) -> None:
