@@ -13,7 +13,7 @@ from agent.audit import mask
 from agent.cli.output import clean
 
 #: Libraries that tell too much below this level, such as addresses with tokens in them.
-_QUIET = (
+QUIET = (
     "httpx",
     "httpcore",
     "paramiko",
@@ -69,7 +69,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in _QUIET:
+    for name in QUIET:
         logging.getLogger(name).setLevel(level if level in ("DEBUG", "ERROR") else logging.WARNING)
 
 

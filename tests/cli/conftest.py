@@ -10,6 +10,7 @@ import pytest
 import structlog
 from command_line import TEMPLATE, WRAPPER, Cli, write_script
 
+from agent.cli.logs import QUIET
 from agent.model.base import utcnow
 
 
@@ -18,9 +19,12 @@ def _logging_as_before() -> Iterator[None]:
     """The command line configures logging for its process; that must not outlive a test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in QUIET}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
     structlog.reset_defaults()
 
 

@@ -264,3 +264,11 @@ def test_a_length_of_time_is_stored_without_loss(length: timedelta) -> None:
     monitor = MonitorDefinition(name="x", interval=length, sql="x.sql")
     stored = monitor.model_dump(mode="json")
     assert MonitorDefinition.model_validate(stored).interval == length
+
+
+@pytest.mark.parametrize("style", ["often", "13", "-1", "once per 8 days", ""])
+def test_a_monitor_with_a_wrong_alert_style_does_not_load(style: str, tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(f'name: M\ninterval: 5 minutes\nsql: m.sql\nalert_style: "{style}"\n', encoding="utf-8")
+    with pytest.raises(ContentError, match=r"m\.yaml:4: alert_style: .*alert style"):
+        loading.load(file, MonitorDefinition)

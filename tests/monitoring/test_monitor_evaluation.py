@@ -535,7 +535,6 @@ def test_rows_from_before_another_scan_are_not_stored(
     ("keys", "reason"),
     [
         ({"alert_template": "Nobody"}, "alert template is missing"),
-        ({"alert_style": "often"}, "no alert style"),
         ({"alert_message": "%COMPUTERNAME%{{ nobody }}"}, "nobody"),
         ({"group_alert_templates": {"x": "Nobody"}}, "alert template is missing"),
     ],
