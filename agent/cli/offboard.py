@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agent.cli import offboard_report as _reports  # noqa: F401 - declares its commands
 from agent.cli.offboard_group import offboard
+from agent.cli.offboard_report import report
+
+offboard.add_command(report)
 
 __all__ = ["offboard"]

@@ -8,17 +8,19 @@ from pathlib import Path
 import click
 
 from agent.cli.caller import Caller, json_option, pass_caller
-from agent.cli.lazy import command
-from agent.cli.offboard_group import offboard
+from agent.cli.lazy import Command
 from agent.cli.output import say, show_json
 from agent.reporting.exit_report import exit_document
 from agent.reporting.exit_store import FORMATS, write_exit_report
 from agent.running.verbs import find_run
 
 
-@command(
-    offboard, "report", "exeunt offboard report 3f9a", "exeunt offboard report OFFBOARD-2026-3F9A21C0DE5B7788 --format pdf",
-    "exeunt offboard report 3f9a --json",
+@click.command(
+    "report", cls=Command,
+    examples=(
+        "exeunt offboard report 3f9a", "exeunt offboard report OFFBOARD-2026-3F9A21C0DE5B7788 --format pdf",
+        "exeunt offboard report 3f9a --json",
+    ),
 )  # fmt: skip
 @click.argument("given", metavar="ID")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), default=("json", "html"), show_default=True,

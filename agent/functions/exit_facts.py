@@ -223,6 +223,21 @@ def items(key: str, only: Mapping[str, Any] | None = None, **shape: str | Callab
     return read
 
 
+def names(key: str, only: Mapping[str, Any], name: str) -> Source:
+    """The names of the things that have these values, divided by commas; None when there is none."""
+
+    def read(step: FinishedStep) -> str | None:
+        return ", ".join(str(t[name]) for t in _things(step, key, only) or () if t.get(name)) or None
+
+    return read
+
+
+def pool_grew(thing: Mapping[str, Any], step: FinishedStep) -> bool | None:
+    """Whether more of a licence are free than before; None when that was not counted."""
+    before, after = thing.get("available_before"), thing.get("available_after")
+    return after > before if isinstance(before, int) and isinstance(after, int) else None
+
+
 def count(key: str, only: Mapping[str, Any] | None = None) -> Source:
     """How many things of a result's list came off."""
 

@@ -131,8 +131,10 @@ def tasks_of(session: Session, run: ScriptRun) -> list[ManualTask]:
     return list(session.exec(query))
 
 
-def assets(equipment: Iterable[Equipment], tasks: Iterable[ManualTask]) -> dict[str, Any]:
+def assets(equipment: Iterable[Equipment], tasks: Iterable[ManualTask], tickets: Mapping[int, str]) -> dict[str, Any]:
     """The section `assets_tracking`. A second badge or set of keys stands among the equipment.
+
+    `tickets`: id of a thing -> the ticket about its return.
 
     Whether a badge, pass or card is deactivated is what the task about it says; without one it is not known.
     """
@@ -148,7 +150,7 @@ def assets(equipment: Iterable[Equipment], tasks: Iterable[ManualTask]) -> dict[
             deactivated = off.get("credit_card")
             card = {"card_last_four": _last_four(thing), "deactivated": deactivated, "final_statement_pending": None}
         else:
-            to_return.append(_thing(thing))
+            to_return.append(_thing(thing, tickets.get(thing.equipment_id or 0)))
     return {"equipment_to_return": to_return, "access_credentials": credentials, "company_credit_card": card}
 
 
@@ -157,11 +159,12 @@ def pending_return(equipment: Iterable[Equipment]) -> list[Equipment]:
     return [e for e in equipment if e.state in _WITH_THE_LEAVER]
 
 
-def _thing(thing: Equipment) -> dict[str, Any]:
+def _thing(thing: Equipment, ticket: str | None) -> dict[str, Any]:
+    status = "Return ticket created" if ticket and thing.state == "assigned" else _STATUS[thing.state]
     return {
         "asset_type": thing.kind or thing.name, "asset_tag": thing.asset_tag or None, "model": thing.name,
-        "serial_number": thing.serial or None, "quantity": thing.quantity, "status": _STATUS[thing.state],
-        "ticket_id": None, "expected_return_date": thing.due,
+        "serial_number": thing.serial or None, "quantity": thing.quantity, "status": status,
+        "ticket_id": ticket, "expected_return_date": thing.due,
     }  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from agent.functions.exit_facts import (
     count,
     done,
     items,
+    names,
     negated,
+    pool_grew,
     value,
     when_done,
 )
@@ -80,10 +82,21 @@ _ROWS = (
         (
             Field(
                 f"{_GROUPS}.microsoft365_groups",
-                items("groups", group_name="name", group_type="type", removed=came_off), "extend",
+                items("groups", {"team": False}, group_name="name", group_type="type", removed=came_off), "extend",
+            ),
+            Field(
+                f"{_GROUPS}.teams_removed",
+                items(
+                    "groups", {"team": True}, team_name="name", team_id="id", owner_transferred="owner_transferred",
+                    new_owner="new_owner", removed=came_off,
+                ), "extend",
             ),
         ),
         revoked=count("groups"),
+    ),
+    Row(
+        "m365.remove_sharepoint_direct_grants", "sharepoint_permission_removal",
+        (Field(f"{_GROUPS}.sharepoint_sites_removed", count("sites"), "sum"),), revoked=count("sites"),
     ),
     Row("m365.remove_directory_roles", "admin_role_removal", revoked=count("roles")),
     Row(
@@ -133,8 +146,9 @@ _ROWS = (
         "m365.grant_onedrive_access", "onedrive_transfer",
         (
             Field(f"{_DATA}.onedrive_transfer.ownership_transferred", done),
-            Field(f"{_DATA}.onedrive_transfer.transferred_to", when_done(value("transferred_to"))),
+            Field(f"{_DATA}.onedrive_transfer.transferred_to", names("delegates", {"granted": True}, "delegate")),
             Field(f"{_DATA}.onedrive_transfer.access_granted_timestamp", at),
+            Field(f"{_M365}.onedrive_size_gb", value("onedrive_size_gb")),
         ),
         keeps_data=True, check="onedrive_access_granted",
     ),
@@ -144,10 +158,24 @@ _ROWS = (
         (
             Field(
                 "licenses_reclaimed",
-                items("licenses", sku_id="sku_id", sku_name="name", removed=came_off, removed_timestamp=came_off_at), "extend",
+                items(
+                    "licenses", sku_id="sku_id", sku_name="name", removed=came_off, removed_timestamp=came_off_at,
+                    license_pool_updated=pool_grew,
+                ), "extend",
             ),
         ),
         check="licenses_reclaimed",
+    ),
+    # --- the person's record
+    *(
+        Row(
+            function, step,
+            (
+                Field("psa_updates.contact_record.status_updated", when_done(value("status"))),
+                Field("psa_updates.contact_record.last_updated", at),
+            ),
+        )
+        for function, step in (("contact.set_status", "contact_status"), ("contact.close_offboarding", "retention_begin"))
     ),
     # --- backups
     Row(

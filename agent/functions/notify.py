@@ -27,6 +27,8 @@ class Kind:
     fields: tuple[str, ...]
     #: What else the report says of the message, read from the values that it was made of.
     said: Callable[[Mapping[str, Any]], dict[str, Any]]
+    #: Another function that tells them, which counts where this one did not.
+    also: str | None = None
 
     @property
     def function(self) -> str:
@@ -65,7 +67,8 @@ def _security(values: Mapping[str, Any]) -> dict[str, Any]:
 KINDS = (
     Kind("manager", "manager_notification", ("recipient", "subject", "includes"), _manager),
     Kind("it", "it_team_notification", ("recipients", "checklist_attached", "pending_tasks"), _it),
-    Kind("security", "security_team_notification", ("recipients", "risk_level", "special_monitoring_required"), _security),
+    Kind("security", "security_team_notification", ("recipients", "risk_level", "special_monitoring_required"), _security,
+         also="offboarding.tell_security"),
     # Mail carries no files here; the message says where the report is.
     Kind("hr", "hr_notification", ("recipient", "exit_documentation_attached"),
          lambda values: {"exit_documentation_attached": False}),

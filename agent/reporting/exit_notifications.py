@@ -9,7 +9,7 @@ from sqlmodel import Session, col, or_, select
 
 from agent.functions.base import FinishedStep
 from agent.functions.exit_facts import second
-from agent.functions.notify import KINDS
+from agent.functions.notify import KINDS, Kind
 from agent.model.runs import ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
 
@@ -20,7 +20,15 @@ _NOT_PLANNED = "no such notification was a part of this offboarding"
 def notifications(session: Session, root_id: str, steps: Iterable[FinishedStep]) -> dict[str, Any]:
     """The section `notifications_sent`, one entry per kind of recipient."""
     by_function = {s.function: s for s in steps if s.function}
-    return {kind.section: _entry(session, root_id, kind.fields, by_function.get(kind.function)) for kind in KINDS}
+    return {kind.section: _entry(session, root_id, kind.fields, _step_of(kind, by_function)) for kind in KINDS}
+
+
+def _step_of(kind: Kind, steps: Mapping[str, FinishedStep]) -> FinishedStep | None:
+    """The step that told them, else the one that did not."""
+    own, other = steps.get(kind.function), steps.get(kind.also or "")
+    if own is not None and (isinstance(own.result.get("mail"), int) or other is None):
+        return own
+    return other or own
 
 
 def _entry(session: Session, root_id: str, fields: Iterable[str], step: FinishedStep | None) -> dict[str, Any]:

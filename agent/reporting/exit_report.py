@@ -32,6 +32,9 @@ from agent.reporting.exit_summary import completion, estimated_completion, savin
 from agent.running.tree import RunTree, load_tree
 from agent.services.tickets import storable
 
+#: The function that asks for the return of equipment.
+RETURN_LIST = "assets.create_return_list"
+
 
 class ReportFault(ExeuntError):
     """A report does not fit its own schema: a fault of Exeunt or of a function's result. Nothing was written."""
@@ -140,20 +143,16 @@ def _sections(installation: Installation, session: Session, subject: _Subject, l
     sections["success"] = root.state == RunState.SUCCEEDED
     sections["offboarding_id"] = offboarding_id(root)
     sections["employee_info"] = dict(info)
-    sections["assets_tracking"] = people.assets(subject.equipment, subject.tasks)
+    sections["assets_tracking"] = people.assets(subject.equipment, subject.tasks, _return_tickets(subject.tree))
     if any((s.function or "").startswith("ad.") for s in subject.tree.steps):
         directory = sections.setdefault("account_actions", {}).setdefault("active_directory", {})
         directory["scheduled_deletion_date"] = subject.kept.deletion_on
     groups = sections.setdefault("group_memberships_removed", {})
     groups["total_permissions_revoked"] = facts.permissions_revoked
     sections["notifications_sent"] = notifications(session, root.id, subject.tree.finished())
-    sections["psa_updates"] = {
-        "contact_record": {
-            "contact_id": subject.contact.external_id if subject.contact else None,
-            "status_updated": subject.contact.status if subject.contact else None,
-        },
-        "offboarding_ticket": ticket_of_offboarding(session, root),
-    }  # fmt: skip
+    psa = sections.setdefault("psa_updates", {})
+    psa.setdefault("contact_record", {})["contact_id"] = subject.contact.external_id if subject.contact else None
+    psa["offboarding_ticket"] = ticket_of_offboarding(session, root)
     sections["compliance_documentation"] = _compliance(session, subject, location)
     sections["verification"] = facts.checks
     sections["summary"] = summary(
@@ -201,6 +200,15 @@ def _audit_trail(subject: _Subject) -> dict[str, Any]:
             facts.failed or people.pending_return(subject.equipment) or _open(subject.tasks)
         ),
     }
+
+
+def _return_tickets(tree: RunTree) -> dict[int, str]:
+    """Id of a thing -> the ticket that asks for its return."""
+    return {
+        thing["id"]: str(step.result["ticket"])
+        for step in tree.finished() if step.function == RETURN_LIST and step.result.get("ticket") is not None
+        for thing in step.result.get("equipment") or ()
+    }  # fmt: skip
 
 
 def _open(tasks: Iterable[ManualTask]) -> list[ManualTask]:
