@@ -26,6 +26,11 @@ if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb 
     missing="$missing postgresql"
 fi
 
+# A domain controller: parts of it are no programs.
+if ! command -v samba >/dev/null 2>&1 || [ ! -d /usr/share/samba/setup ] || ! command -v ldbmodify >/dev/null 2>&1; then
+    missing="$missing samba samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind ldb-tools"
+fi
+
 if [ -z "$missing" ]; then
     echo "all programs that the tests talk to are here"
     exit 0

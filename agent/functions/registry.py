@@ -77,6 +77,18 @@ BUILT_IN: dict[str, str] = {
     "m365.unassign_teams_number": "agent.functions.microsoft365.people:UnassignTeamsNumber",
     "m365.delete_user": "agent.functions.microsoft365.deletion:DeleteUser",
     "m365.restore_user": "agent.functions.microsoft365.deletion:RestoreUser",
+    "ad.disable_account": "agent.functions.active_directory.attributes:DisableAccount",
+    "ad.reset_password": "agent.functions.active_directory.password:ResetPassword",
+    "ad.set_expiry": "agent.functions.active_directory.attributes:SetExpiry",
+    "ad.remove_from_groups": "agent.functions.active_directory.memberships:RemoveFromGroups",
+    "ad.clear_manager": "agent.functions.active_directory.reporting_line:ClearManager",
+    "ad.hide_from_address_lists": "agent.functions.active_directory.attributes:HideFromAddressLists",
+    "ad.set_description": "agent.functions.active_directory.attributes:SetDescription",
+    "ad.move_to_ou": "agent.functions.active_directory.moving:MoveToOu",
+    "ad.delete_account": "agent.functions.active_directory.deleting:DeleteAccount",
+    "ad.restore": "agent.functions.active_directory.deleting:Restore",
+    "ad.snapshot": "agent.functions.active_directory.snapshots:TakeSnapshot",
+    "ad.restore_from_snapshot": "agent.functions.active_directory.snapshots:RestoreFromSnapshot",
 }
 
 
