@@ -140,7 +140,7 @@ CASES = [
         lambda t: set(box(t, "dana").calendar) == {"p2"},
     ),
     Case(
-        "remove_groups", r"(DELETE|POST) /groups/|Remove-DistributionGroupMember", left_groups, {"new_owner": "manager"}
+        "remove_from_groups", r"(DELETE|POST) /groups/|Remove-DistributionGroupMember", left_groups, {"new_owner": "manager"}
     ),
     Case(
         "remove_directory_roles", r"DELETE /roleManagement",
@@ -148,14 +148,14 @@ CASES = [
     ),
     Case("remove_licenses", r"assignLicense|DELETE /groups", lambda t: not t.named("alex").licences, before=_shared),
     Case(
-        "onedrive_grant_access", r"POST /personal/.*(ensureuser|MERGE)",
+        "grant_onedrive_access", r"POST /personal/.*(ensureuser|MERGE)",
         lambda t: _site(t).users[MIA] in _site(t).admins, {"delegates": "manager"},
     ),
     Case(
-        "onedrive_grant_access", r"POST /drives/.*/invite", lambda t: _site(t).writers == {made_id("contoso", "dana")},
-        {"delegates": DANA, "access": "write"}, id="onedrive_grant_access-write",
+        "grant_onedrive_access", r"POST /drives/.*/invite", lambda t: _site(t).writers == {made_id("contoso", "dana")},
+        {"delegates": DANA, "access": "write"}, id="grant_onedrive_access-write",
     ),
-    Case("onedrive_disable_sharing", "ProcessQuery Update", lambda t: _site(t).sharing == 0),
+    Case("disable_onedrive_sharing", "ProcessQuery Update", lambda t: _site(t).sharing == 0),
     Case(
         "remove_sharepoint_direct_grants", "removebyloginname",
         lambda t: t.sites["/sites/sales"].users == {MIA: 10} and t.sites["/sites/quiet"].users == {MIA: 3},

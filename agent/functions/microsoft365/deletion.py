@@ -69,6 +69,7 @@ class DeleteUser(_DeletionFunction):
     name = "m365.delete_user"
     summary = "Delete an account; the directory keeps it for 30 days"
     destructive = True
+    deletes_account = True
 
     def preview(self, parameters: UserParameters) -> str:
         """The call that would be made."""

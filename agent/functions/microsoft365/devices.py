@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged, still_there
 from agent.functions.microsoft365.mailboxes import mail, no_mailbox
 from agent.services.microsoft.errors import DEVICE_WIPE_FAILED, ServiceRefused
-from agent.services.microsoft.exchange import Cmdlet
 from agent.services.microsoft.graph import Call, path_of
 
 _SELECT = "id,deviceName,operatingSystem,model,managedDeviceOwnerType,managementState"
@@ -103,43 +102,19 @@ class RetireDevices(_IntuneFunction):
     state = "retire"
 
 
-class _PartnershipFunction(UserFunction[UserParameters]):
-    """What both acts on the partnerships of Exchange ActiveSync share."""
-
-    Parameters = UserParameters
-    destructive = True
-    repeatable = True
-
-    def each(
-        self, work: Work[UserParameters], devices: list[Mapping[str, Any]], act: Callable[[str], Cmdlet],
-        gone: Callable[[str, list[Mapping[str, Any]]], bool], word: str,
-    ) -> Outcome:  # fmt: skip
-        """Do it to each device, ask again, and judge each by what is seen then."""
-        replies = work.tenant.mail.invoke_all([act(str(d["Identity"])) for d in devices])
-        left = _partnerships(work) if devices else []
-        items = []
-        for device, reply in zip(devices, replies, strict=True):
-            identity = str(device["Identity"])
-            item: dict[str, Any] = {
-                "id": device.get("DeviceId") or device.get("DeviceID") or identity, "model": device.get("DeviceModel"),
-                "outcome": word,
-            }  # fmt: skip
-            if not gone(identity, left):
-                item |= still_there(error=reply)
-            items.append(item)
-        return judged(items, "devices", count=sum(i["outcome"] == word for i in items))
-
-
-class RemoveMobileDevices(_PartnershipFunction):
-    """Removes the partnerships with the mailbox. This wipes nothing."""
+class RemoveMobileDevices(UserFunction[UserParameters]):
+    """Removes the partnerships with the mailbox. This wipes nothing; one that a wipe waits for stays until it is done."""
 
     name = "m365.remove_mobile_devices"
     summary = "Remove all mobile device partnerships of the mailbox; no wipe"
+    Parameters = UserParameters
+    destructive = True
+    repeatable = True
     impact = "A phone of the leaver may still be a partner of the mailbox."
 
     def preview(self, parameters: UserParameters) -> str:
         """The calls that would be made."""
-        return f"Get-MobileDevice -Mailbox {parameters.user}; Remove-MobileDevice for each"
+        return f"Get-MobileDeviceStatistics -Mailbox {parameters.user}; Remove-MobileDevice for each that no wipe waits for"
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Remove each, and see that none is left."""
@@ -147,21 +122,30 @@ class RemoveMobileDevices(_PartnershipFunction):
             devices = _partnerships(work)
         except ServiceRefused as error:
             return no_mailbox(error)
-        return self.each(
-            work, devices, lambda identity: mail(work, "Remove-MobileDevice", Identity=identity, Confirm=False),
-            lambda identity, left: all(str(d["Identity"]) != identity for d in left), "removed",
-        )  # fmt: skip
+        going = [d for d in devices if not _waits(d)]
+        cmdlets = [mail(work, "Remove-MobileDevice", Identity=str(d["Identity"]), Confirm=False) for d in going]
+        replies = work.tenant.mail.invoke_all(cmdlets)
+        left = {str(d["Identity"]) for d in _partnerships(work)} if going else set()
+        reason = "it waits for the wipe of the account, which would not happen without it"
+        items = [_shown(d, "kept", reason=reason) for d in devices if _waits(d)]
+        for device, reply in zip(going, replies, strict=True):
+            there = str(device["Identity"]) in left
+            items.append(_shown(device, "removed") | (still_there(error=reply) if there else {}))
+        return judged(items, "devices", removed=sum(i["outcome"] == "removed" for i in items))
 
     def done(self, work: Work[UserParameters]) -> bool:
-        """Whether none is left."""
-        return not _partnerships(work)
+        """Whether none is left but those that a wipe waits for."""
+        return all(_waits(d) for d in _partnerships(work))
 
 
-class AccountOnlyWipe(_PartnershipFunction):
+class AccountOnlyWipe(UserFunction[UserParameters]):
     """Removes the mailbox's data from the leaver's phones and nothing else."""
 
     name = "m365.account_only_wipe"
     summary = "Wipe only the account's mail data from its mobile devices (Exchange)"
+    Parameters = UserParameters
+    destructive = True
+    repeatable = True
     failure_type = DEVICE_WIPE_FAILED
     impact = "Mail stays on the leaver's phones."
 
@@ -172,38 +156,39 @@ class AccountOnlyWipe(_PartnershipFunction):
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Ask for it on each device, and see that Exchange shows it as pending or done."""
         try:
-            devices = _statistics(work)
+            devices = _partnerships(work)
         except ServiceRefused as error:
             return no_mailbox(error)
-        waiting = [d for d in devices if not _wiped(d)]
+        going = [d for d in devices if not _wiped(d)]
         cmdlets = [
             mail(work, "Clear-MobileDevice", Identity=str(d["Identity"]), AccountOnly=True, Confirm=False)
-            for d in waiting
+            for d in going
         ]
         replies = work.tenant.mail.invoke_all(cmdlets)
-        now = {str(d["Identity"]): d for d in _statistics(work)} if waiting else {}
-        items: list[dict[str, Any]] = [
-            {"id": d.get("DeviceId"), "model": d.get("DeviceModel"), "outcome": "already"} for d in devices if _wiped(d)
-        ]
-        for device, reply in zip(waiting, replies, strict=True):
-            item = {"id": device.get("DeviceId"), "model": device.get("DeviceModel"), "outcome": "accepted"}
-            if not _wiped(now.get(str(device["Identity"]), {"Status": "AccountOnlyDeviceWipe"})):
-                item |= still_there(error=reply)
-            items.append(item)
+        # A device that is no more has nothing of the mailbox that could be wiped.
+        as_before = {str(d["Identity"]) for d in _partnerships(work) if not _wiped(d)} if going else set()
+        items = [_shown(d, "already") for d in devices if _wiped(d)]
+        for device, reply in zip(going, replies, strict=True):
+            there = str(device["Identity"]) in as_before
+            items.append(_shown(device, "accepted") | (still_there(error=reply) if there else {}))
         return judged(items, "devices", accepted=sum(i["outcome"] in ("accepted", "already") for i in items))
 
     def done(self, work: Work[UserParameters]) -> bool:
         """Whether it is pending or done on every device."""
-        return all(_wiped(d) for d in _statistics(work))
+        return all(_wiped(d) for d in _partnerships(work))
 
 
 def _partnerships(work: Work[Any]) -> list[Mapping[str, Any]]:
-    return list(work.tenant.mail.invoke(mail(work, "Get-MobileDevice", Mailbox=work.user.id)).entries)
-
-
-def _statistics(work: Work[Any]) -> list[Mapping[str, Any]]:
     return list(work.tenant.mail.invoke(mail(work, "Get-MobileDeviceStatistics", Mailbox=work.user.id)).entries)
+
+
+def _shown(device: Mapping[str, Any], outcome: str, **more: Any) -> dict[str, Any]:
+    return {"id": device.get("DeviceId"), "model": device.get("DeviceModel"), "outcome": outcome, **more}
 
 
 def _wiped(device: Mapping[str, Any]) -> bool:
     return str(device.get("Status") or "").startswith("AccountOnlyDeviceWipe")
+
+
+def _waits(device: Mapping[str, Any]) -> bool:
+    return _wiped(device) and str(device["Status"]).endswith("Pending")

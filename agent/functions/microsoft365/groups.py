@@ -107,7 +107,7 @@ class _Membership:
 class RemoveGroups(UserFunction[GroupParameters]):
     """Takes the leaver out of all groups and teams, and says of each that stays why it stays."""
 
-    name = "m365.remove_groups"
+    name = "m365.remove_from_groups"
     summary = "Leave all groups and teams, hand ownership over where the leaver is the last owner; one result per group"
     Parameters = GroupParameters
     destructive = True

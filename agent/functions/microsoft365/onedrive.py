@@ -54,7 +54,7 @@ def _drive(work: Work[Any]) -> dict[str, Any] | None:
 class GrantAccess(UserFunction[OneDriveAccessParameters]):
     """Lets delegates into the OneDrive."""
 
-    name = "m365.onedrive_grant_access"
+    name = "m365.grant_onedrive_access"
     summary = "Give accounts access to the OneDrive of an account; the result has its address"
     Parameters = OneDriveAccessParameters
     repeatable = True
@@ -85,12 +85,9 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
                     raise
                 items.append({**item, "granted": False, **failed_item(error)})
         return judged(
-            items,
-            "delegates",
-            onedrive_url=drive["url"],
-            onedrive_size_gb=drive["size_gb"],
-            access=work.parameters.access,
-        )
+            items, "delegates", transferred_to=", ".join(i["delegate"] for i in items if i["granted"]) or None,
+            onedrive_url=drive["url"], onedrive_size_gb=drive["size_gb"], access=work.parameters.access,
+        )  # fmt: skip
 
     def _give(self, work: Work[OneDriveAccessParameters], drive: Mapping[str, Any], who: Account) -> dict[str, Any]:
         if self._has(work, drive, who):
@@ -143,7 +140,7 @@ def _people(permission: Mapping[str, Any]) -> set[str]:
 class DisableSharing(UserFunction[UserParameters]):
     """Ends the sharing of the OneDrive with people outside the company."""
 
-    name = "m365.onedrive_disable_sharing"
+    name = "m365.disable_onedrive_sharing"
     summary = "Switch off external sharing of the OneDrive"
     Parameters = UserParameters
     destructive = True
