@@ -72,10 +72,24 @@ class Planned:
     resolved: Resolved
     #: None: as soon as somebody starts it.
     due: datetime | None
+    #: Nobody named a later time.
+    begins_now: bool
 
 
-def check(session: Session, request: Request, *, actor: str) -> tuple[Contact, Resolved, datetime | None]:
-    """Who is meant, all inputs, and the exact time if one was given. Changes nothing.
+@dataclass(frozen=True)
+class Checked:
+    """A request that can be planned."""
+
+    contact: Contact
+    resolved: Resolved
+    #: The exact time, if one was given.
+    at: datetime | None
+    #: Nobody named a later time: not the request, and not the contact's record.
+    begins_now: bool
+
+
+def check(session: Session, request: Request, *, actor: str) -> Checked:
+    """Who is meant, all inputs, and when it begins. Changes nothing.
 
     Raises NotFound, Conflict or UsageError with what is wrong and the way out.
     """
@@ -93,10 +107,13 @@ def check(session: Session, request: Request, *, actor: str) -> tuple[Contact, R
         raise UsageError(f"{request.at} lies in the past; leave the date out to offboard the person now")
     if request.at and "termination_date" not in given:
         given["termination_date"] = request.at[:10]
-    if not request.at and not given.get("termination_date") and not contact.termination_date:
+    undated = not request.at and not given.get("termination_date") and not contact.termination_date
+    if undated:
         given["termination_date"] = utcnow().date().isoformat()
-    asked = Asked(given, request.template, actor, strict=True)
-    return contact, resolve(session, contact, asked), at
+    resolved = resolve(session, contact, Asked(given, request.template, actor, strict=True))
+    day = parameter(resolved.values.termination_date)
+    begins = at or contacts.day_begins(day)
+    return Checked(contact, resolved, at, undated or begins <= utcnow())
 
 
 def plan(session: Session, request: Request, *, actor: str, replace: bool = False) -> Planned:
@@ -104,7 +121,8 @@ def plan(session: Session, request: Request, *, actor: str, replace: bool = Fals
 
     Raises as `check`; Conflict when one is planned already (unless `replace`) or under way.
     """
-    contact, resolved, at = check(session, request, actor=actor)
+    checked = check(session, request, actor=actor)
+    contact, resolved = checked.contact, checked.resolved
     row = pending(session, place_id(contact))
     if row is not None and not replace:
         raise Conflict(
@@ -112,7 +130,7 @@ def plan(session: Session, request: Request, *, actor: str, replace: bool = Fals
         )
     row = row or ContactOffboarding(contact_id=place_id(contact), client_id=contact.client_id, requested_by=actor)
     row.inputs = {n: parameter(getattr(resolved.values, n)) for n in INPUTS if resolved.sources[n] == "given"}
-    row.template, row.scheduled_for, row.requested_by = request.template, at, actor
+    row.template, row.scheduled_for, row.requested_by = request.template, checked.at, actor
     row.termination_date = parameter(resolved.values.termination_date) or None
     row.reference = resolved.values.reference or None
     session.add(row)
@@ -121,9 +139,9 @@ def plan(session: Session, request: Request, *, actor: str, replace: bool = Fals
     audit.record(
         session, actor=actor, action="offboarding.plan", object_kind="offboarding", object_id=row.id,
         client_id=contact.client_id,
-        details={"contact": contact.name, "given": row.inputs, "template": row.template, "scheduled_for": at},
+        details={"contact": contact.name, "given": row.inputs, "template": row.template, "scheduled_for": checked.at},
     )  # fmt: skip
-    return Planned(row, contact, resolved, due(row, contact))
+    return Planned(row, contact, resolved, due(row, contact), checked.begins_now)
 
 
 def _keep_on_record(session: Session, contact: Contact, resolved: Resolved, actor: str) -> None:
@@ -338,10 +356,7 @@ def remove(session: Session, row_ids: Sequence[str], *, actor: str) -> list[str]
     return [row.id for row in rows]
 
 
-def preview(session: Session, row_id: str, *, actor: str) -> Planned:
-    """A planned offboarding with its inputs as they would be now. Raises NotFound, UsageError."""
-    row = find_row(session, row_id)
+def inputs_now(session: Session, row: ContactOffboarding) -> Resolved:
+    """The inputs of a planned offboarding as they would be if it began now. Raises UsageError."""
     contact = get(session, Contact, row.contact_id)
-    return Planned(
-        row, contact, resolve(session, contact, Asked(row.inputs, row.template, row.requested_by)), due(row, contact)
-    )
+    return resolve(session, contact, Asked(row.inputs, row.template, row.requested_by))
