@@ -41,7 +41,10 @@ def run_now(*, quick: bool) -> list[Target]:
     ):
         line(name, sample)
         line("  95th percentile", f"{sample.percentile(0.95):.3f} s")
-    targets = [Target("Run Now to first step, 95th percentile", by_verb.percentile(0.95), 1.0, "s")]
+    targets = [
+        Target("Run Now to first step, 95th percentile", by_verb.percentile(0.95), 1.0, "s"),
+        Target("  the same by the command line", by_command.percentile(0.95), 1.0, "s"),
+    ]
     print_targets(targets)
     return targets
 
@@ -64,10 +67,13 @@ def _run_now(tries: int) -> tuple[Sample, Sample]:
             (workspace / "content" / path).parent.mkdir(parents=True, exist_ok=True)
             (workspace / "content" / path).write_text(text)
         installation.content.reload()
-        command = [sys.executable, "-m", "agent.cli.main", "--workspace", str(workspace), "--user", "benchmark"]
-        command = [str(Path(sys.executable).with_name("exeunt")), *command[3:]]
+        program = str(Path(sys.executable).with_name("exeunt"))
+        command = [program, "--workspace", str(workspace), "--user", "benchmark"]
         by_verb, by_command = [], []
         with worker_process(workspace):
+            # The console's process has imported everything by its first Run Now; a command's has not.
+            warm = run_monitor(installation, "Now", actor="benchmark", reset=True, confirmed=True)
+            _first_step(installation, warm.stored.id if warm.stored else "")
             for number in range(tries):
                 asked = time.time()
                 done = run_monitor(installation, "Now", actor="benchmark", reset=True, confirmed=True)
