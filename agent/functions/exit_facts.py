@@ -107,7 +107,7 @@ def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
             facts.completed.append(row.step)
             facts.completed_labels.append(step.label)
         elif step.state in NOT_DONE:
-            said = described(step.error or _unsaid(step))
+            said = described(_error(step))
             facts.failed.append(FailedStep(row.step, step.label, said, step.finished_at, row.keeps_data))
         if step.state != StepState.SKIPPED:
             _take(facts, step, row)
@@ -131,12 +131,16 @@ def _take(facts: Facts, step: FinishedStep, row: Row) -> None:
         facts.permissions_revoked = (facts.permissions_revoked or 0) + taken
 
 
-def _unsaid(step: FinishedStep) -> dict[str, Any]:
-    """The error of a step that was not done and has none of its own."""
+def _error(step: FinishedStep) -> dict[str, Any]:
+    """The error of a step that was not done, or is not known to be."""
     words = {
         StepState.CANCELLED: "cancelled before it was done", StepState.REBOOT_NEEDED: "a reboot must finish it",
     }  # fmt: skip
-    return {"type": str(step.state), "message": words.get(step.state, "its outcome is not known")}
+    unsaid = {"type": str(step.state), "message": words.get(step.state, "its outcome is not known")}
+    error = dict(step.error or unsaid)
+    if step.state == StepState.UNKNOWN and not error.get("impact"):
+        error["impact"] = "It may or may not have happened."
+    return error
 
 
 def _put(sections: dict[str, Any], entry: Field, value: Any) -> None:

@@ -107,7 +107,9 @@ class Notify(Function[NotifyParameters]):
         with installation.database.session() as session:
             values = people_messages.values(context, session)
             recipient = parameters.to or self.recipient(session, context, values)
-            reason = self.nothing_to_tell(values) if recipient else f"no recipient: give `to` or set {self._usual()}"
+            reason = (
+                self.nothing_to_tell(values) if recipient else f"no recipient: `to` is empty, and so is {self._usual()}"
+            )
             if reason is not None:
                 return Outcome.skipped(reason)
             subject, body = people_messages.render(
@@ -188,18 +190,18 @@ class NotifyHr(Notify):
 
 
 class NotifyEmployee(Notify):
-    """Tells the leaver, as long as there is a way to."""
+    """Tells the leaver, at a private address: what is sent to the work address may reach whoever takes over."""
 
     name = "notify.employee"
-    summary = "Tell the leaver what to give back; `to` is a private address once the account is closed"
+    summary = "Tell the leaver what to give back; `to` is a private address"
     kind = KINDS[4]
 
     def recipient(self, session: Session, context: Context, values: Mapping[str, Any]) -> str:
-        """Their own address, while they can read what is sent there."""
-        return "" if values["account_disabled"] else str(values["person"]["email"] or "")
+        """Nobody knows a private address but the caller."""
+        return ""
 
     def _usual(self) -> str:
-        return "a private address, since the account is closed or has no address"
+        return "what could stand for it: the leaver's own account is being closed, so it takes a private address"
 
 
 class NotifyPayroll(Notify):

@@ -11,7 +11,7 @@ from agent.reporting.words import moment_text
 #: Words that are not what their field's name says in lower case.
 _WORDS = {
     "ou": "OU", "mfa": "MFA", "gb": "GB", "dn": "DN", "id": "id", "vpn": "VPN", "psa": "PSA", "hr": "HR", "it": "IT",
-    "sku": "SKU", "microsoft365": "Microsoft 365", "onedrive": "OneDrive", "sharepoint": "SharePoint",
+    "sku": "SKU", "active": "Active", "directory": "Directory", "microsoft365": "Microsoft 365", "onedrive": "OneDrive", "sharepoint": "SharePoint",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     summary = document["summary"]
     for name, words in (
         ("offboarding_completion_percentage", "percent done"), ("total_accounts_disabled", "accounts closed"),
-        ("total_groups_removed", "groups left"), ("total_licenses_reclaimed", "licences back"),
+        ("total_groups_removed", "groups removed"), ("total_licenses_reclaimed", "licences back"),
         ("pending_manual_tasks", "tasks open"), ("total_assets_pending_return", "things to return"),
     ):  # fmt: skip
         if summary[name] is not None:

@@ -23,6 +23,8 @@ _INK, _QUIET, _LINE, _SHADE, _WARN = (34, 38, 43), (100, 107, 117), (227, 225, 2
 _MARGIN, _TABLE_SIZE = 16.0, 7.5
 #: The first bytes of TrueType and OpenType fonts.
 _FONT_STARTS = (b"\x00\x01\x00\x00", b"OTTO", b"true", b"ttcf")
+#: Lines of a cell, counted without what breaking at words costs: at most twice as many, 60 of 4 mm, fit a page.
+_CELL_LINES = 28
 #: Longer texts are cut in the PDF: a message can hold a page of a server's answer.
 _CELL_CHARACTERS = 2_000
 
@@ -103,7 +105,7 @@ class _Page:
         self._line(" · ".join([view.state, *view.under]), 9, colour=_QUIET)
         for warning in view.warnings:
             self._line(warning, 9, bold=True, colour=_WARN)
-        self._line("   ".join(f"{number} {words}" for number, words in view.figures), 9)
+        self._line(" · ".join(f"{number} {words}" for number, words in view.figures), 9)
         if view.actions:
             self._title("What to do now")
             for action in view.actions:
@@ -125,7 +127,7 @@ class _Page:
         for name, text in block.pairs:
             self._line(f"{name}: {text}", 9)
         if block.unmeasured:
-            self._line(f"Not measured: {', '.join(block.unmeasured)}", 7.5, colour=_QUIET)
+            self._line(f"Not known: {', '.join(block.unmeasured)}", 7.5, colour=_QUIET)
 
     def _table(self, block: Block) -> None:
         from fpdf.enums import WrapMode
@@ -134,16 +136,25 @@ class _Page:
         self.pdf.set_font(_FONT)
         self.pdf.set_font_size(_TABLE_SIZE)
         self.pdf.set_text_color(*_INK)
+        shares = _shares(block)
         self.pdf.set_draw_color(*_LINE)
         headings = FontFace(emphasis="BOLD", color=_QUIET, fill_color=_SHADE)
         with self.pdf.table(
             headings_style=headings, line_height=4, padding=1, text_align="LEFT", borders_layout="HORIZONTAL_LINES",
-            wrapmode=WrapMode.CHAR,
+            wrapmode=WrapMode.WORD, col_widths=shares,
         ) as table:  # fmt: skip
             for cells in [block.head, *block.rows]:
                 row = table.row()
-                for cell in cells:
-                    row.cell(self._text(cell))
+                for cell, share in zip(cells, shares, strict=True):
+                    row.cell(self._fitted(cell, self.pdf.epw * share / sum(shares) - 2))
+
+    def _fitted(self, text: str, width: float) -> str:
+        """The text of a cell, cut so that its row is never higher than a page, however wide its characters are."""
+        text = self._text(text)
+        most, cut = width * _CELL_LINES, False
+        while (wide := self.pdf.get_string_width(text)) > most:
+            text, cut = text[: int(len(text) * most / wide)], True
+        return text + "…" if cut else text
 
     def _title(self, text: str) -> None:
         self.pdf.ln(3)
@@ -171,3 +182,9 @@ class _Page:
                 self.lacking.add(character)
                 found.append(f"[U+{ord(character):04X}]")
         return "".join(found)
+
+
+def _shares(block: Block) -> tuple[int, ...]:
+    """Shares of the width: by the longest text of each column, so that none is squeezed and none takes it all."""
+    columns = zip(block.head, *block.rows, strict=True)
+    return tuple(min(40, max(8, *(len(cell) for cell in column))) for column in columns)

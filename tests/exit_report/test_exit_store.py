@@ -81,7 +81,16 @@ def test_another_folder_and_one_that_cannot_be_written(people: Any, two_clients:
 
 def test_the_pdf_has_the_names(people: Any, two_clients: Any, tmp_path: Path) -> None:
     pdftotext = require("pdftotext", "poppler-utils")
-    steps = [*STEPS, ("m365.backup_mailbox", "failed", None, {"type": "x", "message": "Ελληνικά и кириллица " * 30})]
+    steps = [
+        *STEPS,
+        ("m365.backup_mailbox", "failed", None, {"type": "x", "message": "Ελληνικά и кириллица " * 200}),
+        (
+            "zoom.suspend",
+            "failed",
+            None,
+            {"type": "x", "message": "W" * 3000, "impact": "", "remediation": "\x00\x1b[31m"},
+        ),
+    ]
     run = people.run(people.contact(two_clients.contoso, name="Łukasz Ångström", job_title="主任"), steps)
     file = write_exit_report(people.installation, run, actor="x", formats=("pdf",)).files["pdf"]
     text = subprocess.run(
