@@ -111,7 +111,8 @@ CREATE INDEX contacts_email ON contacts (email)
 ;;
 CREATE INDEX contacts_manager ON contacts (managerid)
 ;;
-CREATE INDEX contacts_status ON contacts (status)
+-- Drives the monitors from those who are about to leave, however many people there are or were: ask with this condition.
+CREATE INDEX contacts_leaving ON contacts (status) WHERE status NOT IN ('Active', 'Former Employee')
 ;;
 CREATE INDEX contacts_terminationdate ON contacts (terminationdate)
 ;;

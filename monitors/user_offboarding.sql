@@ -22,12 +22,13 @@ WITH due AS (
     -- Planned without a time: it follows the termination date, and moves with it.
     SELECT o.contact_id, 'planned'
     FROM contact_offboarding AS o
-    JOIN contacts AS c ON c.contactid = o.contact_id
-    WHERE o.run_id IS NULL AND o.removed_at IS NULL AND o.scheduled_for IS NULL AND c.terminationdate <= :today_everywhere
+    CROSS JOIN contacts AS c
+    WHERE c.contactid = o.contact_id
+    AND o.run_id IS NULL AND o.removed_at IS NULL AND o.scheduled_for IS NULL AND c.terminationdate <= :today_everywhere
     UNION ALL
     SELECT c.contactid, 'status'
     FROM contacts AS c
-    WHERE c.status IN ('Terminated', 'Inactive')
+    WHERE c.status NOT IN ('Active', 'Former Employee') AND c.status IN ('Terminated', 'Inactive')
     AND NOT EXISTS (
         SELECT 1 FROM contact_offboarding AS h
         WHERE h.contact_id = c.contactid AND (h.run_id IS NOT NULL OR h.removed_at IS NOT NULL)
@@ -35,7 +36,7 @@ WITH due AS (
     UNION ALL
     SELECT c.contactid, 'status'
     FROM contacts AS c
-    WHERE c.status = 'Offboarding'
+    WHERE c.status NOT IN ('Active', 'Former Employee') AND c.status = 'Offboarding'
     AND NOT EXISTS (
         SELECT 1 FROM contact_offboarding AS p WHERE p.contact_id = c.contactid AND p.run_id IS NULL AND p.removed_at IS NULL)
     AND NOT EXISTS (
@@ -45,7 +46,7 @@ WITH due AS (
     UNION ALL
     SELECT c.contactid, 'date'
     FROM contacts AS c
-    WHERE c.terminationdate <= :today_everywhere AND c.status <> 'Former Employee'
+    WHERE c.terminationdate > '0000' AND c.terminationdate <= :today_everywhere AND c.status <> 'Former Employee'
     AND NOT EXISTS (
         SELECT 1 FROM contact_offboarding AS p WHERE p.contact_id = c.contactid AND p.run_id IS NULL AND p.removed_at IS NULL)
     AND NOT EXISTS (

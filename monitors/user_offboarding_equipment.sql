@@ -6,6 +6,6 @@ SELECT
     e.name AS Equipment,
     e.serial AS Serial
 FROM equipment AS e
-JOIN contacts AS c ON c.contactid = e.contactid
-WHERE e.state IN ('assigned', 'missing') AND e.due < :today
+CROSS JOIN contacts AS c
+WHERE c.contactid = e.contactid AND e.state IN ('assigned', 'missing') AND e.due < :today
 AND (c.status IN ('Offboarding', 'Terminated', 'Inactive', 'Former Employee') OR c.terminationdate < :today)

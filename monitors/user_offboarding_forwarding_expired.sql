@@ -5,8 +5,8 @@ SELECT
     c.contactid AS ContactID,
     'planned' AS Levels
 FROM contact_offboarding AS o
-JOIN contacts AS c ON c.contactid = o.contact_id
-WHERE o.forwarding_until <= :now AND o.forwarding_ended_at IS NULL AND o.deleted_at IS NULL
+CROSS JOIN contacts AS c
+WHERE c.contactid = o.contact_id AND o.forwarding_until <= :now AND o.forwarding_ended_at IS NULL AND o.deleted_at IS NULL
 AND c.status NOT IN ('Active', 'On Leave')
 AND NOT EXISTS (
     SELECT 1 FROM contact_offboarding AS later

@@ -7,8 +7,8 @@ SELECT
     'retention' AS Levels,
     CASE WHEN c.legalhold THEN 'the person is under a legal hold' END AS SkipReason
 FROM contact_offboarding AS o
-JOIN contacts AS c ON c.contactid = o.contact_id
-WHERE o.retention_until <= :now AND o.deleted_at IS NULL AND o.delete_after_retention AND o.run_id IS NOT NULL
+CROSS JOIN contacts AS c
+WHERE c.contactid = o.contact_id AND o.retention_until <= :now AND o.deleted_at IS NULL AND o.delete_after_retention AND o.run_id IS NOT NULL
 -- Who came back is not touched.
 AND c.status NOT IN ('Active', 'On Leave')
 AND NOT EXISTS (

@@ -20,7 +20,7 @@ from agent.model.contacts import ContactOffboarding
 from agent.model.fields import Form
 from agent.model.places import Contact
 from agent.model.runs import StepState
-from agent.services import mail, tickets
+from agent.services import mail, manual_tasks, tickets
 
 FLAG, SEQUENCE, TICKET = "Offboard Contact", "Offboarding Sequence", "Offboarding Ticket"
 
@@ -246,14 +246,33 @@ class CloseOffboarding(Function[CloseParameters]):
                 if parameters.forwarding_days:
                     row.forwarding_until = now + timedelta(days=parameters.forwarding_days)
                 session.add(row)
+            task = self._backup_by_hand(session, context, contact)
             status = "Offboarding" if left else "Former Employee"
             places.change(session, contact, actor=context.root_script, status=status)
             field_values.clear_value(session, Form.CONTACT, context.target_id, FLAG, actor=context.root_script)
             result = {
-                "status": status, "left": left, "retention_until": _shown(row.retention_until),
+                "status": status, "left": left, "backup_task": task, "retention_until": _shown(row.retention_until),
                 "forwarding_until": _shown(row.forwarding_until),
             }  # fmt: skip
         return Outcome.succeeded(**result)
+
+    def _backup_by_hand(self, session: Session, context: Context, contact: Contact) -> int | None:
+        """A task where a backup is wanted and no system made it: until it is done nothing is deleted."""
+        wanted = ((context.plan.get("inputs") or {}).get("backup_user_data") or {}).get("value") == "1"
+        if retention.backed_up(session, context.root_id):
+            for task in manual_tasks.list_tasks(session, contact_id=context.target_id, state="open"):
+                if task.id is not None and task.origin and task.origin.endswith(":backup"):
+                    note = f"backed up by run {context.root_id}"
+                    manual_tasks.close(session, task.id, actor=context.root_script, note=note)
+            return None
+        if not wanted:
+            return None
+        return manual_tasks.create(
+            session, client_id=context.client_id, contact_id=context.target_id, run_id=context.root_id, matter="backup",
+            title=f"Back up mailbox and files of {contact.name}", owner="IT", author=context.root_script,
+            description="No step of the offboarding made a complete backup. Do it by hand, or mend the step and run again.",
+            origin=f"run:{context.root_id}:backup", blocks_deletion=True,
+        ).id  # fmt: skip
 
 
 class CheckDeletion(Function[NoParameters]):

@@ -14,6 +14,7 @@ from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.results import Entry, ResultLists, result_lists
 from agent.functions.tickets import about_target, target_key
+from agent.inventory import field_values
 from agent.model.fields import ExtraField, ExtraFieldChange, Form
 from agent.model.runs import ScriptRun
 from agent.services import mail, properties, tickets
@@ -24,6 +25,11 @@ _ADVICE = """What to do:
   1. Some software shows as removed only after a reboot: have the {kind} rebooted, then run {script} again.
   2. Remove by hand what fails a second time.
   3. Then run {script} once more, so that it removes the Automate agent."""
+
+_ADVICE_CONTACT = """What to do:
+  1. Look at the reason of each failure: exeunt offboard list, exeunt offboard show ID.
+  2. Mend it, then run {script} again: exeunt offboard run-now ID. What is done already is found done.
+  3. Until then no account of this person is deleted."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class Report(Function[NoParameters]):
                     author=context.root_script, category=_property(context, properties.TICKET_CATEGORY),
                     **about_target(context),
                 ).id  # fmt: skip
+            if result["ticket"] is not None and context.target_kind == "contact":
+                field_values.set_value(
+                    session, Form.CONTACT, context.target_id, "Offboarding Ticket", str(result["ticket"]),
+                    actor=context.root_script,
+                )  # fmt: skip
             if told.mail and _is_alone(session, context.root_id):
                 result["mail"] = mail.queue_mail(
                     session, key=f"offboarding:run:{context.root_id}", client_id=context.client_id,
@@ -144,17 +155,20 @@ def report_text(context: Context, lists: ResultLists) -> tuple[str, str]:
     around = [tickets.one_line(str(p["name"])) for p in (context.places.get(k) for k in ("client", "location")) if p]
     parts = [
         f"The script {context.root_script} ran on {name} ({', '.join(around)}).",
-        _list("Removed applications", lists.success),
-        _list("Failed applications", lists.failure),
+        _list("Done" if kind == "contact" else "Removed applications", lists.success),
+        _list("Failed" if kind == "contact" else "Failed applications", lists.failure),
         _list("A reboot is needed before it can be told", lists.reboot_needed, empty=False),
         _list("The outcome is unknown", lists.unknown, empty=False),
     ]
     if context.plan.get("outcome") is not None:
         parts.append(_fallback(context.plan))
     if lists.failure or lists.reboot_needed or lists.unknown:
-        parts.append(_ADVICE.format(kind=kind, script=context.root_script))
+        parts.append((_ADVICE_CONTACT if kind == "contact" else _ADVICE).format(kind=kind, script=context.root_script))
     parts.append(f"Run {context.root_id}, started by {tickets.one_line(context.started_by)}.")
-    return f"Offboarding status on {name}({context.target_id})", "\n\n".join(p for p in parts if p) + "\n"
+    reference = ((context.plan.get("inputs") or {}).get("reference") or {}).get("value")
+    title = f"Offboarding status on {name}({context.target_id})"
+    title += f" - Reference: {tickets.one_line(reference)}" if reference else ""
+    return title, "\n\n".join(p for p in parts if p) + "\n"
 
 
 def _list(title: str, entries: list[Entry], *, empty: bool = True) -> str:

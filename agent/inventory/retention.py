@@ -64,6 +64,18 @@ def last_offboarding(session: Session, contact_id: int) -> ContactOffboarding | 
     return session.exec(query.order_by(col(ContactOffboarding.started_at).desc())).first()
 
 
+def backed_up(session: Session, root_id: str) -> bool:
+    """Whether a run made a backup, and none of its backups failed."""
+    steps = _backup_steps(session, root_id)
+    good = [s for s in steps if s.state == StepState.SUCCEEDED]
+    return bool(good) and all(s.state in (StepState.SUCCEEDED, StepState.SKIPPED) for s in steps)
+
+
+def _backup_steps(session: Session, root_id: str) -> list[RunStep]:
+    found = session.exec(select(RunStep).where(RunStep.root_id == root_id))
+    return [step for step in found if step.options.get("backs_up")]
+
+
 def _backup(session: Session, contact_id: int, run: ScriptRun) -> DeletionRefusal | None:
     """A backup must have succeeded: in the run or its repetitions, or as a task that somebody has done."""
     tasks = session.exec(
@@ -72,7 +84,7 @@ def _backup(session: Session, contact_id: int, run: ScriptRun) -> DeletionRefusa
     waiting = [t.title for t in tasks if t.state == "open"]
     if waiting:
         return DeletionRefusal("backup", f"a task must be done first: {waiting[0]}", "exeunt task done ID --note TEXT")
-    steps = [s for s in session.exec(select(RunStep).where(RunStep.root_id == run.id)) if s.options.get("backs_up")]
+    steps = _backup_steps(session, run.id)
     failed = [s for s in steps if s.state not in (StepState.SUCCEEDED, StepState.SKIPPED)]
     done = [t for t in tasks if t.state == "done"]
     if failed and not done:

@@ -98,7 +98,7 @@ def test_a_planned_offboarding_waits_for_its_date_and_then_goes_all_the_way(
     assert row.retention_until is not None and row.closed_at is not None and row.forwarding_until is not None
     assert (row.retention_until - row.closed_at).days == 90
     # Found once: the next scan starts nothing.
-    assert monitor(any_installation, engine).stored is None
+    assert monitor(any_installation, engine).evaluation.matched == ()
     with any_installation.database.reading() as session:
         runs = session.exec(select(ScriptRun).where(ScriptRun.target_kind == "contact")).all()
         assert {r.target_id for r in runs} == {people.john}
@@ -139,7 +139,7 @@ def test_what_hr_changes_starts_an_offboarding_of_that_person_only(
     # The same HR export once more: nothing new.
     with any_installation.database.session() as session:
         places.change(session, get(session, Contact, people.max), actor="hr", **change)
-    assert monitor(any_installation, engine).stored is None
+    assert monitor(any_installation, engine).evaluation.matched == ()
     # A person who comes back and leaves again on another day is found again.
     with any_installation.database.session() as session:
         fields = {"status": "Terminated", "termination_date": day(-1)}
@@ -161,6 +161,23 @@ def test_the_flag_starts_it_and_is_taken_off(
     assert done(people.max)[0] == "disable"
     with any_installation.database.reading() as session:
         assert not field_values.effective_value(session, Form.CONTACT, people.max, "Offboard Contact").is_set
+
+
+def test_who_gets_something_and_leaves_too_does_not_keep_the_account_open(
+    any_installation: Installation, people: People, engine: PlayedEngine, done: Done
+) -> None:
+    plan(any_installation, termination_date=day(1), mailbox_delegate="other1@contoso.example")
+    sql(any_installation, "UPDATE contacts SET status = 'Former Employee' WHERE name IN ('Other1', 'Jane')")
+    sql(any_installation, "UPDATE contacts SET terminationdate = :d WHERE name = 'John'", d=day(-1))
+    monitor(any_installation, engine)
+    assert done(people.john) == ["disable", "revoke", "backup", "forward"], "nobody gets the mail"
+    row = row_of(any_installation, people.john)
+    assert row.resolved is not None and row.resolved["mailbox_delegate"]["value"] == ""
+    with any_installation.database.reading() as session:
+        run = session.get(ScriptRun, row.run_id)
+        assert run is not None
+        told = " ".join(run.context["input_warnings"])
+        assert "mailbox_delegate: other1@contoso.example (given) belongs to somebody who is Former Employee" in told
 
 
 def test_an_exclusion_wins_at_every_level(
@@ -262,13 +279,19 @@ def test_a_failed_phase_leaves_the_person_offboarding_and_run_now_repeats_it(
     any_installation: Installation, people: People, engine: PlayedEngine, done: Done
 ) -> None:
     account_functions.BROKEN.add("disable")
-    row_id = plan(any_installation)
+    row_id = plan(any_installation, reference="HR-1")
     offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
     engine.work()
     assert states(any_installation, people.john)["john@contoso.example"] == "Failed"
+    with any_installation.database.reading() as session:
+        (ticket,) = session.exec(select(Ticket).where(Ticket.contact_id == people.john)).all()
+        assert ticket.subject == f"Offboarding status on John({people.john}) - Reference: HR-1"
+        assert "Failed (1):\n  - Disable: disable does not work" in ticket.body and "run-now" in ticket.body
+        value = field_values.effective_value(session, Form.CONTACT, people.john, "Offboarding Ticket")
+        assert value.value == str(ticket.id)
     assert contact(any_installation, people.john).status == "Offboarding"
     assert "backup" in done(people.john), "the other phases go on"
-    assert monitor(any_installation, engine).stored is None
+    assert monitor(any_installation, engine).evaluation.matched == ()
     account_functions.BROKEN.clear()
     offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
     engine.work()
@@ -284,7 +307,7 @@ def test_what_is_off_the_list_does_not_start_by_its_date(
         assert offboardings.remove(session, [row_id], actor="ann") == [row_id]
         places.change(session, get(session, Contact, people.john), actor="hr", termination_date=day(-1))
     sql(any_installation, "UPDATE contact_offboarding SET termination_date = :d", d=day(-1))
-    assert monitor(any_installation, engine).stored is None
+    assert monitor(any_installation, engine).evaluation.matched == ()
     assert done(people.john) == [] and states(any_installation, people.john) == {}
     with any_installation.database.session() as session, pytest.raises(NotFound):
         offboardings.remove(session, ["nothing"], actor="ann")
@@ -425,6 +448,27 @@ def test_a_task_that_a_deletion_waits_for_counts_as_the_backup_when_done(
             manual_tasks.close(session, task.id, actor="ann")
         manual_tasks.close(session, task.id, actor="ann", note="PST in the vault")
     assert refusal(any_installation, offboarded.john) is None
+
+
+def test_a_backup_that_no_system_made_becomes_a_task_until_one_does(
+    any_installation: Installation, people: People, engine: PlayedEngine
+) -> None:
+    account_functions.BROKEN.add("backup")
+    row_id = plan(any_installation)
+    offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    with any_installation.database.reading() as session:
+        task = session.exec(select(ManualTask).where(ManualTask.matter == "backup")).one()
+        assert (task.state, task.blocks_deletion, task.contact_id) == ("open", True, people.john)
+    sql(any_installation, "UPDATE contact_offboarding SET retention_until = :t", t=_stored(any_installation, -60))
+    assert refusal(any_installation, people.john) == "backup"
+    account_functions.BROKEN.clear()
+    offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    sql(any_installation, "UPDATE contact_offboarding SET retention_until = :t", t=_stored(any_installation, -60))
+    assert refusal(any_installation, people.john) is None
+    with any_installation.database.reading() as session:
+        assert session.exec(select(ManualTask.state).where(ManualTask.matter == "backup")).all() == ["done"]
 
 
 def test_a_step_that_deletes_has_no_place_in_an_offboarding(any_installation: Installation, people: People) -> None:
