@@ -141,8 +141,11 @@ def test_answer_lost_after_the_change(context: UserContext, contoso: TestTenant,
     assert case.done(contoso)
 
 
+@pytest.mark.parametrize("fault", [500, "drop"])
 @each_function
-def test_nobody_answers_afterwards(context: UserContext, contoso: TestTenant, server: Server, case: Case) -> None:
+def test_nobody_answers_afterwards(
+    context: UserContext, contoso: TestTenant, server: Server, case: Case, fault: Any
+) -> None:
     """It was sent, and from then on nothing answers: the outcome is unknown, never a success or a failure."""
     case.before(contoso)
     struck: list[str] = []
@@ -154,10 +157,23 @@ def test_nobody_answers_afterwards(context: UserContext, contoso: TestTenant, se
             return server.faults[0]
         return strike(self, call)
 
-    server.fault("nothing", "drop")
+    server.fault("nothing", fault)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Server, "strike", silent)
         outcome = run(context, case)
     assert struck
     assert outcome.state == "unknown", outcome
     assert outcome.error is not None and outcome.error.type == "INTEGRATION_ERROR"
+
+
+@each_function
+@pytest.mark.parametrize("fault", [500, "drop"])
+def test_nobody_answers_from_the_beginning(
+    context: UserContext, contoso: TestTenant, server: Server, case: Case, fault: Any
+) -> None:
+    """Only questions were sent: nothing can have been done, so that is a failure and no unknown outcome."""
+    case.before(contoso)
+    before = contoso.snapshot()
+    server.fault("HTTP ", fault)
+    assert_failed(run(context, case), "INTEGRATION_ERROR")
+    assert contoso.snapshot() == before

@@ -122,6 +122,16 @@ def test_two_clients_never_share_a_token(server: Server, contoso: TestTenant, fa
     assert refused.value.missing
 
 
+def test_one_app_registration_for_two_clients_has_a_token_for_each(
+    server: Server, contoso: TestTenant, fabrikam: TestTenant, app_certificate: str
+) -> None:
+    for owner in (contoso, fabrikam):
+        with Tenant(server.settings(owner), {"certificate": app_certificate}, run_id="r") as opened:
+            found = opened.graph.call(get("users", f"alex@{owner.domain}", select="id"))
+        assert found["id"] == owner.named("alex").id
+    assert len(set(server.tokens.values())) == 2
+
+
 def test_secrets_and_tokens_reach_no_log(
     context: UserContext, server: Server, contoso: TestTenant, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,8 +194,9 @@ def test_what_follows_a_throttled_item_follows_its_repetition(
     assert write == {} and after == {"accountEnabled": False}
 
 
-def test_a_post_that_may_not_be_repeated_is_sent_once(server: Server, tenant: Tenant) -> None:
-    server.fault("^POST /users/.*/revokeSignIn", 500)
+@pytest.mark.parametrize("fault", [500, 502, "drop", "lose"])
+def test_a_post_that_may_not_be_repeated_is_sent_once(server: Server, tenant: Tenant, fault: Any) -> None:
+    server.fault("^POST /users/.*/revokeSignIn", fault)
     with pytest.raises(AnswerLost):
         tenant.graph.call(Call("POST", path_of("users", "alex@contoso.test", "revokeSignInSessions")))
     assert sum("revokeSignIn" in call for _, call in server.calls) == 1

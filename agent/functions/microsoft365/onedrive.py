@@ -85,8 +85,7 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
                     raise
                 items.append({**item, "granted": False, **failed_item(error)})
         return judged(
-            items, "delegates", transferred_to=", ".join(i["delegate"] for i in items if i["granted"]) or None,
-            onedrive_url=drive["url"], onedrive_size_gb=drive["size_gb"], access=work.parameters.access,
+            items, "delegates", onedrive_url=drive["url"], onedrive_size_gb=drive["size_gb"], access=work.parameters.access,
         )  # fmt: skip
 
     def _give(self, work: Work[OneDriveAccessParameters], drive: Mapping[str, Any], who: Account) -> dict[str, Any]:
@@ -210,6 +209,8 @@ class RemoveSharePointGrants(UserFunction[SiteParameters]):
                     continue
                 item |= self._remove(work, site)
             except ServiceRefused as error:
+                if error.passing:
+                    raise
                 item |= failed_item(error)
             items.append(item)
         return judged(items, "sites", sites_asked=len(sites), removed=sum(i["outcome"] == "removed" for i in items))
