@@ -177,3 +177,27 @@ def test_nobody_answers_from_the_beginning(
     server.fault("HTTP ", fault)
     assert_failed(run(context, case), "INTEGRATION_ERROR")
     assert contoso.snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["disable_sign_in", "hide_from_address_lists", "remove_inbox_rules", "clear_manager"])
+def test_it_was_done_and_the_question_after_it_fails(
+    context: UserContext, contoso: TestTenant, server: Server, name: str
+) -> None:
+    """The change was confirmed, and what it came to cannot be asked: unknown, and the next run sees that it is done."""
+    case = next(c for c in CASES if c.name == name)
+    wrote: list[str] = []
+
+    def after_it(self: Server, call: str) -> Any:
+        if wrote and not call.startswith("HTTP") and not re.search(case.writes, call):
+            return server.faults[0]
+        wrote.extend([call] if re.search(case.writes, call) else [])
+        return None
+
+    server.fault("nothing", 500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "strike", after_it)
+        outcome = run(context, case)
+    assert outcome.state == "unknown", outcome
+    assert case.done(contoso)
+    server.faults.clear()
+    assert run(context, case).state == "succeeded"
