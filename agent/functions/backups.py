@@ -22,11 +22,12 @@ from typing import Any
 
 from agent import audit
 from agent.errors import Conflict, NotFound, SettingsError, StepError, UsageError
+from agent.failure_types import BACKUP_STORAGE_UNAVAILABLE
 from agent.functions import exit_people as people
 from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.exit_facts import second
-from agent.functions.failures import BACKUP_STORAGE_UNAVAILABLE, failure
+from agent.functions.failures import failure
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.runs import ScriptRun

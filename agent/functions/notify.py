@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from pydantic import field_validator
 from sqlmodel import Session
 
+from agent.failure_types import MANAGER_NOT_FOUND
 from agent.functions import people_messages
 from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
-from agent.functions.failures import MANAGER_NOT_FOUND, failure
+from agent.functions.failures import failure
 from agent.inventory.effective import effective_values
 from agent.services import mail
 from agent.services.smtp import addresses

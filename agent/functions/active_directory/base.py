@@ -18,11 +18,11 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, field_validator
 
 from agent.errors import AnswerLost, StepError, TransportError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.model.base import utcnow
 from agent.services.directory.accounts import Account, Protection, find, refuse_protected, reread
-from agent.services.directory.errors import INTEGRATION_ERROR
 from agent.services.directory.port import Change, Directory
 from agent.services.directory.settings import KIND, directory_settings
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from agent.errors import StepError
+from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 from agent.functions.active_directory.base import (
     CONTROLLER,
     AccountFunction,
@@ -20,7 +21,6 @@ from agent.functions.active_directory.base import (
 from agent.functions.active_directory.moving import the_ou
 from agent.functions.base import Context, Function, Outcome
 from agent.services.directory.accounts import find
-from agent.services.directory.errors import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 from agent.services.directory.names import guid_dn, guid_of
 from agent.services.directory.port import Directory, Entry
 from agent.services.directory.recycling import find_deleted, is_deleted, recycle_bin_enabled, undelete

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import PERMISSION_DENIED
 from agent.functions.active_directory.base import AccountFunction, AccountParameters, Names, Work, not_kept
 from agent.functions.base import Outcome
 from agent.services.directory import groups
-from agent.services.directory.errors import PERMISSION_DENIED, DirectoryRefused
+from agent.services.directory.errors import DirectoryRefused
 from agent.services.directory.groups import Group
 
 PRIMARY = "primary group: an account cannot leave it"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.active_directory.base import AccountFunction, AccountParameters, Work, not_kept
 from agent.functions.base import Outcome
 from agent.services.directory.accounts import Account
-from agent.services.directory.errors import INTEGRATION_ERROR
 from agent.services.directory.names import escape_filter, guid_of, split_dn
 from agent.services.directory.port import Directory, Entry, Scope
 

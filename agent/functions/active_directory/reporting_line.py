@@ -10,10 +10,11 @@ from uuid import UUID
 from pydantic import model_validator
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import MANAGER_NOT_FOUND
 from agent.functions.active_directory.base import AccountFunction, AccountParameters, Work, not_kept
 from agent.functions.base import Outcome
 from agent.services.directory.accounts import Account, find
-from agent.services.directory.errors import MANAGER_NOT_FOUND, DirectoryRefused
+from agent.services.directory.errors import DirectoryRefused
 from agent.services.directory.names import escape_filter, guid_dn
 from agent.services.directory.port import Change, Entry
 

@@ -10,13 +10,13 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from agent.errors import StepError, UsageError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.active_directory.attributes import HIDDEN
 from agent.functions.active_directory.base import AccountFunction, AccountParameters, Work, timestamp
 from agent.functions.active_directory.moving import move, stands_in, the_ou
 from agent.functions.base import Context, Outcome
 from agent.services.directory import groups
 from agent.services.directory.accounts import DISABLED, Account
-from agent.services.directory.errors import INTEGRATION_ERROR
 from agent.services.directory.names import escape_filter, guid_dn
 from agent.services.directory.port import Change
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from agent.errors import StepError
+from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR
 from agent.functions.base import Context, Outcome
 from agent.functions.microsoft365.base import (
     Account,
@@ -21,7 +22,7 @@ from agent.functions.microsoft365.base import (
     patch_user,
     settled,
 )
-from agent.services.microsoft.errors import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.tenant import Tenant
 

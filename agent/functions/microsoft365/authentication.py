@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged, still_there
-from agent.services.microsoft.errors import INTEGRATION_ERROR, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get
 
 #: Type of a method -> the collection that deletes it. Those without one cannot be deleted by v1.0.

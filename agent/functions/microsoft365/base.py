@@ -17,16 +17,11 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import AfterValidator, Field
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.services.microsoft import sending
-from agent.services.microsoft.errors import (
-    ACCOUNT_NOT_FOUND,
-    INTEGRATION_ERROR,
-    PERMISSION_DENIED,
-    ServiceRefused,
-    answer_lost,
-)
+from agent.services.microsoft.errors import ServiceRefused, answer_lost
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.settings import KIND
 from agent.services.microsoft.tenant import Tenant

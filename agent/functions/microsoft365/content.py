@@ -12,6 +12,7 @@ import nh3
 from pydantic import Field, model_validator
 
 from agent.errors import StepError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import (
     Account,
@@ -32,7 +33,7 @@ from agent.functions.microsoft365.mailboxes import (
     other_account,
 )
 from agent.model.base import utcnow
-from agent.services.microsoft.errors import INTEGRATION_ERROR, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call
 
 _VARIABLE = re.compile(r"%([A-Za-z_]+)%")

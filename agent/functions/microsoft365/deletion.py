@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from agent.errors import StepError
+from agent.failure_types import ACCOUNT_NOT_FOUND
 from agent.functions.base import Context, Outcome
 from agent.functions.microsoft365.base import (
     Account,
@@ -18,7 +19,7 @@ from agent.functions.microsoft365.base import (
     settled,
 )
 from agent.model.base import utcnow
-from agent.services.microsoft.errors import ACCOUNT_NOT_FOUND, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of
 from agent.services.microsoft.tenant import Tenant
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from agent.failure_types import DEVICE_WIPE_FAILED
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged, still_there
 from agent.functions.microsoft365.mailboxes import mail, no_mailbox
-from agent.services.microsoft.errors import DEVICE_WIPE_FAILED, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, path_of
 
 _SELECT = "id,deviceName,operatingSystem,model,managedDeviceOwnerType,managementState"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import LICENSE_REMOVAL_FAILED
 from agent.functions.base import Outcome
 from agent.functions.microsoft365 import groups
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged
 from agent.functions.microsoft365.mailbox import SHARED
 from agent.functions.microsoft365.mailboxes import GIGABYTE, mail, size_of
-from agent.services.microsoft.errors import LICENSE_REMOVAL_FAILED, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.exchange import Answered, answered
 from agent.services.microsoft.graph import Call, Reply, get, value_of
 

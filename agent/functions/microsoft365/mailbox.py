@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import INTEGRATION_ERROR, MAILBOX_CONVERSION_FAILED
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, not_confirmed
 from agent.functions.microsoft365.mailboxes import (
@@ -22,7 +23,7 @@ from agent.functions.microsoft365.mailboxes import (
     size_of,
 )
 from agent.model.base import utcnow
-from agent.services.microsoft.errors import INTEGRATION_ERROR, MAILBOX_CONVERSION_FAILED, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.exchange import answered
 
 #: From this size on a shared mailbox comes near the 50 GB that it may hold without a licence.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from agent.errors import StepError
+from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, MANAGER_NOT_FOUND
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import (
     Account,
@@ -17,12 +18,7 @@ from agent.functions.microsoft365.base import (
     account_of,
     find_account,
 )
-from agent.services.microsoft.errors import (
-    ACCOUNT_NOT_FOUND,
-    INTEGRATION_ERROR,
-    MANAGER_NOT_FOUND,
-    ServiceRefused,
-)
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.exchange import Cmdlet
 
 #: Stands for the leaver's manager, as the directory has it.

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import Field
 
+from agent.failure_types import DATA_TRANSFER_FAILED
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, judged, settled, still_there
 from agent.functions.microsoft365.mailboxes import PersonName, mail, no_mailbox, other_account
 from agent.model.base import utcnow
-from agent.services.microsoft.errors import DATA_TRANSFER_FAILED, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from agent.errors import AnswerLost, StepError
+from agent.failure_types import DATA_TRANSFER_FAILED
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import (
     Account,
@@ -21,7 +22,7 @@ from agent.functions.microsoft365.base import (
 )
 from agent.functions.microsoft365.delegation import Delegates
 from agent.functions.microsoft365.mailboxes import GIGABYTE, other_account
-from agent.services.microsoft.errors import DATA_TRANSFER_FAILED, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.settings import https_address
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.failure_types import MANAGER_NOT_FOUND
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import (
     FIRST_LOOK,
@@ -18,7 +19,7 @@ from agent.functions.microsoft365.base import (
 )
 from agent.functions.microsoft365.mailboxes import PersonName, other_account
 from agent.services.microsoft import sending
-from agent.services.microsoft.errors import MANAGER_NOT_FOUND, ServiceRefused
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of
 
 _NUMBERS = ("admin", "teams", "telephoneNumberManagement", "numberAssignments")

@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from agent.errors import StepError
-from agent.services.directory.errors import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
+from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 from agent.services.directory.names import escape_filter, guid_dn, guid_of, relative_id, split_dn
 from agent.services.directory.port import Change, Directory, Entry
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent.errors import StepError, TransportError
+from agent.failure_types import INTEGRATION_ERROR
 from agent.services.directory import errors
 from agent.services.directory.errors import NO_SUCH_OBJECT, DirectoryRefused
 from agent.services.directory.port import Change, Entry, Scope
@@ -244,7 +245,7 @@ class LdapDirectory:
         value = self._root.get(name)
         if not value:
             raise StepError(
-                f"{self._controller} does not say its {name}: it is no domain controller", type=errors.INTEGRATION_ERROR,
+                f"{self._controller} does not say its {name}: it is no domain controller", type=INTEGRATION_ERROR,
                 code="no_domain_controller", remediation="Check `controllers` of the credential.",
             )  # fmt: skip
         return value

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.errors import StepError
-from agent.services.directory.errors import INTEGRATION_ERROR
+from agent.failure_types import INTEGRATION_ERROR
 
 #: The kind of the credential.
 KIND = "active_directory"

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from agent.errors import AnswerLost, StepError
-from agent.services.microsoft.errors import INTEGRATION_ERROR, THROTTLED, ServiceRefused, answer_lost, refusal
+from agent.failure_types import INTEGRATION_ERROR
+from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
 from agent.services.microsoft.sending import Channel, decoded, retry_after
 
 #: Cmdlets that one batch may hold, and entries of one page.

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import AnswerLost, StepError
-from agent.services.microsoft.errors import INTEGRATION_ERROR, THROTTLED, ServiceRefused, answer_lost, refusal
+from agent.failure_types import INTEGRATION_ERROR
+from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
 from agent.services.microsoft.sending import Channel, Deadline, decoded, retry_after
 
 #: Requests that one `$batch` may hold.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.errors import StepError
-from agent.services.microsoft.errors import PERMISSION_DENIED
+from agent.failure_types import PERMISSION_DENIED
 
 #: The kind of the credential.
 KIND = "microsoft365"

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from agent.errors import StepError
-from agent.services.microsoft.errors import INTEGRATION_ERROR, PERMISSION_DENIED, ServiceRefused
+from agent.failure_types import INTEGRATION_ERROR, PERMISSION_DENIED
+from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.sending import Channel, decoded
 
 #: Class of the tenant's administration in CSOM, and the sharing capabilities of a site by their numbers.

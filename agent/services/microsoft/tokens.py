@@ -17,7 +17,8 @@ import httpx
 import msal
 
 from agent.errors import StepError
-from agent.services.microsoft.errors import PERMISSION_DENIED, sign_in_refused, unreachable
+from agent.failure_types import PERMISSION_DENIED
+from agent.services.microsoft.errors import sign_in_refused, unreachable
 from agent.services.microsoft.http import http_client
 from agent.services.microsoft.settings import KIND, TenantSettings
 
