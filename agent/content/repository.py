@@ -133,15 +133,28 @@ class ContentRepository:
                 self._child(found, wrapper, position) for position in range(len(found.definition.scripts[wrapper]))
             )
             if not scripts:
-                raise NotFound(f"{found.file} lists no script for {wrapper!r}: {_what_to_run(wrapper, slug)}")
+                raise NotFound(f"{found.file} lists no script for {wrapper!r}: {self._what_to_run(wrapper, slug)}")
             why = (
                 "its own list" if source == "client" else f"the partner default, since {client} has no list of its own"
             )
             return ChildSelection(scripts, source, f"{why} ({found.file.name} of {slug})")
         raise NotFound(
             f"neither the client {client!r} nor the partner has child scripts for {wrapper!r}: "
-            + _what_to_run(wrapper, client)
+            + self._what_to_run(wrapper, client)
         )
+
+    def _what_to_run(self, wrapper: str, client: str) -> str:
+        use = f'`exeunt script use "<its name>" --wrapper "{wrapper}" --client {client}`'
+        wrappers = [s for s in self._content.scripts if s.name == wrapper]
+        if not wrappers or wrappers[0].definition.target == "computer":
+            template = "Offboarding Scripts - Partner [Template]"
+            return f'run `exeunt script duplicate "{template}" --client {client}`, edit the duplicate, then run {use}'
+        target = wrappers[0].definition.target
+        fitting = [
+            s.name for s in self._content.scripts
+            if s.client is None and s.definition.role is Role.CHILD and s.definition.target == target
+        ]  # fmt: skip
+        return f"list the scripts it shall run by {use}; shipped for a {target}: {', '.join(sorted(fitting))}"
 
     def _child(self, listing: LoadedClient, wrapper: str, position: int) -> LoadedScript:
         name, place = listing.definition.scripts[wrapper][position], ("scripts", wrapper, position)
@@ -198,10 +211,3 @@ def _answers(script: LoadedScript, option: str | None) -> bool:
 
 def _names(scripts: Sequence[LoadedScript]) -> str:
     return ", ".join(repr(s.name) for s in scripts)
-
-
-def _what_to_run(wrapper: str, client: str) -> str:
-    return (
-        f'run `exeunt script duplicate "Offboarding Scripts - Partner [Template]" --client {client}`, edit the duplicate, '
-        f'then run `exeunt script use "<its name>" --wrapper "{wrapper}" --client {client}`'
-    )
