@@ -31,8 +31,7 @@ def commands(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize("name", ["README.md", "scripts/README.md"])
 def test_every_command_runs(name: str, tmp_path: Path) -> None:
     found = [c for c in commands(ROOT / name) if c.split()[0] not in ("make", "git", "pip", "pipx", "python3", ".")]
-    if not found:
-        pytest.skip(f"{name} shows no commands yet")
+    assert found, f"{name} shows no commands"
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "exeunt").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m agent.cli "$@"\n')
