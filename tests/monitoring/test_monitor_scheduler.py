@@ -74,11 +74,13 @@ def ticking(installation: Installation, take: Callable[[Evaluation], object]) ->
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the test's own monitors: the shipped ones would tick too."""
+    from agent import shipped
     from agent.content.repository import ContentRepository
 
     original = ContentRepository.monitors
+    folder = shipped.path("monitors")
     monkeypatch.setattr(
-        ContentRepository, "monitors", lambda self: [m for m in original(self) if not m.name.startswith("Offboarding")]
+        ContentRepository, "monitors", lambda self: [m for m in original(self) if m.file.parent != folder]
     )
 
 

@@ -198,7 +198,9 @@ def test_secrets_stay_secret(
     connect: Connect, peer: Peer, output: Collecting, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = "Sw0rdfish-✓"
-    caplog.set_level(logging.DEBUG)
+    # Of its own too: the command line, in another test, may have made it quieter.
+    for logger in (None, "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=logger)
     peer.handle("Do-It", lambda call: call.output(f"I was given {call.parameters['key']}"))
     collected = output(connect(peer), Body("Do-It", "ps1", secrets={"key": secret}))
     assert collected.stdout.strip() == "I was given ***"
