@@ -42,7 +42,7 @@ def credential() -> None:
 @command(
     credential, "add", "exeunt credential add contoso-admin --kind ssh --client contoso --setting username=admin --secret password",
     "exeunt credential add sentinelone --kind secret --client contoso --secret-from env:PASSPHRASE",
-    "exeunt credential add keys --kind ssh --setting username=exeunt --secret-from private_key=file:/root/.ssh/id_ed25519",
+    "exeunt credential add keys --kind ssh --setting username=exeunt --secret-from private_key=file:id_ed25519",
 )  # fmt: skip
 @click.argument("name")
 @click.option("--kind", required=True, help="ssh, winrm, psrp, screenconnect, secret, ...")
