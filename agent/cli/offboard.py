@@ -8,6 +8,7 @@ from agent.cli.lazy import LazyGroup
 
 PLACES = {
     "user": ("agent.cli.offboard_user", "user", "Offboard people: now, or on a date."),
+    "preflight": ("agent.cli.offboard_preflight", "preflight", "What would hinder it, before anything changes."),
     "list": ("agent.cli.offboard_list", "list_", "Planned, running and past offboardings of people."),
     "show": ("agent.cli.offboard_list", "show", "One of them: inputs with their sources, steps, tasks, equipment."),
     "run-now": ("agent.cli.offboard_list", "run_now", "Start planned offboardings now, or past ones again."),

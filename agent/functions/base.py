@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from agent.errors import StepError
+from agent.errors import StepError, TransportError
 from agent.installation import Installation
 from agent.model.runs import StepState
 from agent.transports.base import Execution
@@ -134,6 +134,33 @@ class Context(Protocol):
         """Keep a value for later runs."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a look before an offboarding found. `error`: a step will fail; `warning`: somebody should decide."""
+
+    severity: Literal["error", "warning", "info"]
+    #: What it is about: a system, or a part of the inventory.
+    subject: str
+    message: str
+    remediation: str | None = None
+
+    @classmethod
+    def of(cls, subject: str, error: StepError | TransportError) -> Finding:
+        """An error that a system answered with, or that kept it from being asked."""
+        said = error.typed or error if isinstance(error, TransportError) else error
+        return cls("error", subject, str(said), said.remediation if isinstance(said, StepError) else None)
+
+
+T = TypeVar("T")
+
+
+class PreflightContext(Context, Protocol):
+    """What a function may use to look ahead. It keeps no state and runs no body: both raise."""
+
+    def once(self, key: tuple[str, ...], ask: Callable[[], T]) -> T:
+        """The answer of `ask`, which is called once per key; its StepError or TransportError is kept and raised again."""
+
+
 P = TypeVar("P", bound=Parameters)
 
 
@@ -157,6 +184,10 @@ class Function(ABC, Generic[P]):
     on_target: ClassVar[bool] = False
     #: Scripts whose bodies it runs: their revisions are stored with the plan.
     uses_scripts: ClassVar[tuple[str, ...]] = ()
+    #: The system that it acts in, as people call it.
+    system: ClassVar[str | None] = None
+    #: What the account of that system's credential must be allowed, in the system's words.
+    rights: ClassVar[str | None] = None
 
     @abstractmethod
     def preview(self, parameters: P) -> str:
@@ -169,6 +200,13 @@ class Function(ABC, Generic[P]):
     def verify(self, context: Context, parameters: P) -> bool | None:
         """Whether it is already done: True, False, or None when that cannot be told."""
         return None
+
+    def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
+        """What would hinder `do`, asked without changing anything. May raise StepError or TransportError.
+
+        Steps of one plan share `context.once`, so that a system is asked once and not by each of them.
+        """
+        return []
 
     def label(self, parameters: P, step_name: str) -> str:
         """What the lists of success and failure call this step."""

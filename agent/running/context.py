@@ -63,16 +63,14 @@ class Machine:
             self.transport.close()
 
 
-class RunContext:
-    """Implements agent.functions.base.Context for one step."""
+class TargetContext:
+    """What is known of one target of one client, and the credentials that it may use."""
 
-    def __init__(self, installation: Installation, tree: RunTree, step: RunStep, machine: Machine) -> None:
-        root = tree.root
-        self.installation, self.tree, self.step, self.machine = installation, tree, step, machine
-        self.run_id, self.root_id, self.step_id, self.step_name = step.run_id, root.id, step.id, step.name
-        self.root_script, self.started_by = root.script, root.started_by
-        self.target_kind, self.target_id, self.client_id = root.target_kind, root.target_id, root.client_id
-        self.bodies: list[dict[str, Any]] = []
+    def __init__(self, installation: Installation, target_kind: str, target_id: int, client_id: int) -> None:
+        self.installation, self.target_kind = installation, target_kind
+        self.target_id, self.client_id = target_id, client_id
+        #: Every secret that was opened: it must not be shown.
+        self.masks: list[str] = []
 
     @cached_property
     def target(self) -> Target:
@@ -80,13 +78,65 @@ class RunContext:
         with self.installation.database.reading() as session:
             target = load_target(session, self.target_kind, self.target_id)
         if target.client_id != self.client_id:
-            raise ClientMismatch(f"{target.name} belongs to another client than when run {self.root_id} was planned")
+            raise ClientMismatch(f"{target.name} belongs to another client than when this was planned")
         return target
 
     @property
     def places(self) -> Mapping[str, Mapping[str, Any] | None]:
         """Columns of the target and the places around it, as they are now."""
         return self.target.places
+
+    def system_property(self, name: str) -> str | None:
+        """A system property as it is now, None if it is not set."""
+        with self.installation.database.reading() as session:
+            return properties.value_of(self.installation, session, name)
+
+    def secret(self, name: str) -> str:
+        """The secret of the credential of that name, if this client may use it. Raises StepError."""
+        location = self.places.get("location") or {}
+        with self.installation.database.reading() as session:
+            try:
+                credential = credentials.by_name(
+                    session, name, client_id=self.client_id, location_id=location.get("location_id")
+                )
+            except NotFound as error:
+                raise StepError(
+                    str(error), type="missing_credential", remediation=f"store it: exeunt credential add {name}"
+                ) from error
+            opened = credentials.open_secret(self.installation, credential)
+        if len(opened) != 1:
+            raise StepError(
+                f"the credential {name!r} holds {len(opened)} secrets; a `secret` reference needs exactly one",
+                type="missing_credential",
+            )
+        value = next(iter(opened.values()))
+        self.masks.append(value)
+        return value
+
+    def credential(self, kind: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
+        """Settings and secrets of the nearest credential of a kind, None if there is none."""
+        location = self.places.get("location") or {}
+        with self.installation.database.reading() as session:
+            found = credentials.nearest(
+                session, kind, client_id=self.client_id, location_id=location.get("location_id")
+            )
+            if found is None:
+                return None
+            opened = credentials.open_secret(self.installation, found)
+        self.masks.extend(opened.values())
+        return found.settings, opened
+
+
+class RunContext(TargetContext):
+    """Implements agent.functions.base.Context for one step."""
+
+    def __init__(self, installation: Installation, tree: RunTree, step: RunStep, machine: Machine) -> None:
+        root = tree.root
+        super().__init__(installation, root.target_kind, root.target_id, root.client_id)
+        self.tree, self.step, self.machine, self.masks = tree, step, machine, machine.masks
+        self.run_id, self.root_id, self.step_id, self.step_name = step.run_id, root.id, step.id, step.name
+        self.root_script, self.started_by = root.script, root.started_by
+        self.bodies: list[dict[str, Any]] = []
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -151,46 +201,6 @@ class RunContext:
     def finished_steps(self) -> list[FinishedStep]:
         """Steps of the tree that are over, in order."""
         return self.tree.finished()
-
-    def system_property(self, name: str) -> str | None:
-        """A system property as it is now, None if it is not set."""
-        with self.installation.database.reading() as session:
-            return properties.value_of(self.installation, session, name)
-
-    def secret(self, name: str) -> str:
-        """The secret of the credential of that name, if this client may use it. Raises StepError."""
-        location = self.places.get("location") or {}
-        with self.installation.database.reading() as session:
-            try:
-                credential = credentials.by_name(
-                    session, name, client_id=self.client_id, location_id=location.get("location_id")
-                )
-            except NotFound as error:
-                raise StepError(
-                    str(error), type="missing_credential", remediation=f"store it: exeunt credential add {name}"
-                ) from error
-            opened = credentials.open_secret(self.installation, credential)
-        if len(opened) != 1:
-            raise StepError(
-                f"the credential {name!r} holds {len(opened)} secrets; a `secret` reference needs exactly one",
-                type="missing_credential",
-            )
-        value = next(iter(opened.values()))
-        self.machine.masks.append(value)
-        return value
-
-    def credential(self, kind: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
-        """Settings and secrets of the nearest credential of a kind, None if there is none."""
-        location = self.places.get("location") or {}
-        with self.installation.database.reading() as session:
-            found = credentials.nearest(
-                session, kind, client_id=self.client_id, location_id=location.get("location_id")
-            )
-            if found is None:
-                return None
-            opened = credentials.open_secret(self.installation, found)
-        self.machine.masks.extend(opened.values())
-        return found.settings, opened
 
     def state(self, variable: str) -> str | None:
         """A value that this root script keeps for this target between runs."""

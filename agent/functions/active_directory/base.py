@@ -19,15 +19,18 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from agent.errors import AnswerLost, StepError, TransportError
 from agent.failure_types import INTEGRATION_ERROR
-from agent.functions.base import Context, Function, Outcome
+from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.model.base import utcnow
+from agent.services.directory import groups
 from agent.services.directory.accounts import Account, Protection, find, refuse_protected, reread
 from agent.services.directory.port import Change, Directory
 from agent.services.directory.settings import KIND, directory_settings
 
 #: The state under which a run keeps which controller it changed something at.
 CONTROLLER = "ad_controller"
+#: How findings name the system.
+SYSTEM = "Active Directory"
 
 
 def _listed(value: Any) -> Any:
@@ -113,6 +116,36 @@ def opened(context: Context) -> Iterator[tuple[Directory, str]]:
         directory.close()
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An account as it was found before anything changed, and the user name that the directory was asked with."""
+
+    account: Account
+    username: str
+    findings: tuple[Finding, ...]
+
+
+def look(context: Context, asked: str) -> Seen:
+    """Find the account and its groups. Raises StepError unless there is exactly one, TransportError."""
+    with opened(context) as (directory, username):
+        account = find(directory, asked)
+        direct = groups.memberships(directory, account)
+        state = "disabled already" if account.disabled else "enabled"
+        found = [
+            Finding("info", SYSTEM, f"the account is {account.dn} ({account.guid}) at {directory.controller}"),
+            Finding("info", SYSTEM, f"the account is {state}, and a member of {len(direct)} groups itself"),
+        ]
+        outside = [g.name for g in direct if not g.inside]
+        if outside:
+            found.append(
+                Finding(
+                    "warning", SYSTEM, f"groups that stand outside of {directory.base}: {', '.join(outside)}",
+                    "Look whether the credential's account may change them.",
+                )
+            )  # fmt: skip
+        return Seen(account, username, tuple(found))
+
+
 def bound_guid(context: Context, asked: str) -> UUID | None:
     """The GUID that an earlier step of this run found for the same name."""
     for step in reversed(context.finished_steps()):
@@ -138,7 +171,8 @@ class AccountFunction(Function[P]):
     impact: ClassVar[str]
     #: A failure leaves the person a way in.
     critical: ClassVar[bool] = False
-    #: What the credential's account must be allowed, in the words of the delegation of control.
+    system = SYSTEM
+    #: In the words of the delegation of control.
     rights: ClassVar[str]
 
     def do(self, context: Context, parameters: P) -> Outcome:
@@ -163,6 +197,15 @@ class AccountFunction(Function[P]):
             done = self.is_done(Work(context, directory, account, parameters.account), parameters)
             asked = context.state(CONTROLLER)
             return None if done is False and asked not in (None, directory.controller) else done
+
+    def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
+        """The account as the directory has it, asked once for all steps about it; a protected one is refused as by `do`."""
+        seen = context.once(("ad", parameters.account), lambda: look(context, parameters.account))
+        try:
+            refuse_protected(seen.account, parameters.allow, username=seen.username)
+        except StepError as error:
+            return [*seen.findings, Finding.of(SYSTEM, error)]
+        return list(seen.findings)
 
     @abstractmethod
     def act(self, work: Work, parameters: P) -> Outcome:

@@ -18,8 +18,9 @@ from pydantic import AfterValidator, Field
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
-from agent.functions.base import Context, Function, Outcome
+from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
+from agent.functions.microsoft365.checks import SYSTEM, account_findings
 from agent.services.microsoft import sending
 from agent.services.microsoft.errors import ServiceRefused, answer_lost
 from agent.services.microsoft.graph import Call, get, path_of, value_of
@@ -107,6 +108,7 @@ class UserFunction(Function[P]):
     failure_type: ClassVar[str] = INTEGRATION_ERROR
     impact: ClassVar[str] = "The account stays as it is."
     critical: ClassVar[bool] = False
+    system = SYSTEM
 
     @abstractmethod
     def change(self, work: Work[P]) -> Outcome:
@@ -133,6 +135,24 @@ class UserFunction(Function[P]):
         """Ask the tenant. An account that is not there has nothing done to it."""
         with tenant_of(context) as tenant, self._typed(tenant):
             return self.done(Work(context, tenant, self.account(tenant, context, parameters), parameters))
+
+    def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
+        """The account as the tenant has it; asked once for all steps about the same account."""
+        return list(context.once(("m365", "account", parameters.user), lambda: self._looked(context, parameters)))
+
+    def _looked(self, context: PreflightContext, parameters: P) -> list[Finding]:
+        user = account_ahead(context, parameters.user)
+        with tenant_of(context) as tenant:
+            found = [Finding("info", SYSTEM, f"the account is {user.upn} ({user.id}) in the tenant {tenant.id}")]
+            if user.synced:
+                found.append(
+                    Finding(
+                        "warning", SYSTEM, "the account is synchronised from the local Active Directory",
+                        "What that directory keeps is changed there: give the client its credential active_directory "
+                        "and list the scripts of Active Directory.",
+                    )
+                )  # fmt: skip
+            return [*found, *account_findings(tenant.graph, user.id)]
 
     @contextmanager
     def _typed(self, tenant: Tenant) -> Iterator[None]:
@@ -205,6 +225,16 @@ def find_account(tenant: Tenant, asked: str, *, bound: Context | None = None) ->
         f"there is no account {asked!r} in the tenant {tenant.id}", type=ACCOUNT_NOT_FOUND, code="account_not_found",
         impact="Nothing was changed.", remediation="Check the name, and which tenant the client's credential is for.",
     )  # fmt: skip
+
+
+def account_ahead(context: PreflightContext, asked: str) -> Account:
+    """The account of a name, before anything changes; looked for once. Raises as `find_account`."""
+
+    def ask() -> Account:
+        with tenant_of(context) as tenant:
+            return find_account(tenant, asked)
+
+    return context.once(("m365", "found", asked), ask)
 
 
 def _bound(context: Context, asked: str, tenant: str) -> Account | None:

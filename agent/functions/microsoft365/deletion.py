@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from agent.errors import StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND
-from agent.functions.base import Context, Outcome
+from agent.functions.base import Context, Finding, Outcome, PreflightContext
 from agent.functions.microsoft365.base import (
     Account,
     UserFunction,
@@ -110,6 +110,10 @@ class RestoreUser(_DeletionFunction):
     def preview(self, parameters: UserParameters) -> str:
         """The call that would be made."""
         return f"POST /directory/deletedItems/{{id of {parameters.user}}}/restore"
+
+    def preflight(self, context: PreflightContext, parameters: UserParameters) -> list[Finding]:
+        """A deleted account is not among the accounts: nothing is asked."""
+        return []
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Restore, and see it among the accounts."""

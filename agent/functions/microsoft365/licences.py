@@ -8,17 +8,13 @@ from typing import Any
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import LICENSE_REMOVAL_FAILED
-from agent.functions.base import Outcome
+from agent.functions.base import Finding, Outcome, PreflightContext
 from agent.functions.microsoft365 import groups
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged
-from agent.functions.microsoft365.mailbox import SHARED
-from agent.functions.microsoft365.mailboxes import GIGABYTE, mail, size_of
+from agent.functions.microsoft365.mailboxes import LIMIT_BYTES, SHARED, mailbox_findings, mailbox_state
 from agent.services.microsoft.errors import ServiceRefused
-from agent.services.microsoft.exchange import Answered, answered
 from agent.services.microsoft.graph import Call, Reply, get, value_of
 
-#: What a shared mailbox may hold without a licence.
-LIMIT_BYTES = 50 * GIGABYTE
 _USER = "assignedLicenses,licenseAssignmentStates"
 
 
@@ -92,6 +88,11 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
         """Whether there is none."""
         return not value_of(work.tenant.graph.call(work.get(select=_USER))).get("assignedLicenses")
 
+    def preflight(self, context: PreflightContext, parameters: LicenceParameters) -> list[Finding]:
+        """The account, and what its mailbox needs a licence for."""
+        found = super().preflight(context, parameters)
+        return [*found, *mailbox_findings(context, parameters.user)] if parameters.after_conversion else found
+
     def _look(self, work: Work[LicenceParameters]) -> _Seen:
         skus = get("subscribedSkus", select="skuId,skuPartNumber,prepaidUnits,consumedUnits")
         member = work.get("memberOf", "microsoft.graph.group", select=groups.SELECT, top="999")
@@ -144,30 +145,20 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
 
 def _require_safe_mailbox(work: Work[LicenceParameters]) -> None:
     """Raises StepError when taking the licence would take the mailbox, or break a hold."""
-    select = ("RecipientTypeDetails", "LitigationHoldEnabled", "InPlaceHolds", "ArchiveStatus")
-    asked = work.tenant.mail.invoke_all(
-        [
-            mail(work, "Get-Mailbox", Identity=work.user.id, select=select),
-            mail(work, "Get-MailboxStatistics", Identity=work.user.id, select=("TotalItemSize",)),
-        ]
-    )
-    first = asked[0]
-    if isinstance(first, ServiceRefused) and first.missing:
+    state = mailbox_state(work)
+    if state is None:
         return
-    mailbox = answered(first).entries[0]
-    statistics = asked[1].entries if isinstance(asked[1], Answered) else ()
-    size = size_of(statistics[0]) if statistics else None
-    if mailbox.get("RecipientTypeDetails") != SHARED:
+    if not state.shared:
         raise _unsafe("mailbox_not_shared", "the mailbox is not a shared one yet", "Convert it first, or wait for it.")
-    if mailbox.get("LitigationHoldEnabled") or mailbox.get("InPlaceHolds"):
+    if state.held:
         raise _unsafe(
             "mailbox_on_hold", "the mailbox is under a hold, which needs a licence", "Have the hold lifted first."
         )
-    if mailbox.get("ArchiveStatus") == "Active":
+    if state.has_archive:
         raise _unsafe(
             "mailbox_has_archive", "the mailbox has an archive, which needs a licence", "Export or disable it."
         )
-    if size is not None and size > LIMIT_BYTES:
+    if state.size is not None and state.size > LIMIT_BYTES:
         raise _unsafe(
             "mailbox_too_large", "the mailbox holds more than 50 GB, which needs a licence", "Make it smaller."
         )

@@ -10,13 +10,16 @@ from pydantic import Field
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import INTEGRATION_ERROR, MAILBOX_CONVERSION_FAILED
-from agent.functions.base import Outcome
+from agent.functions.base import Finding, Outcome, PreflightContext
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, not_confirmed
 from agent.functions.microsoft365.mailboxes import (
     GIGABYTE,
+    SHARED,
+    WARN_BYTES,
     PersonName,
     mail,
     mailbox,
+    mailbox_findings,
     needs_mailbox,
     no_mailbox,
     other_account,
@@ -26,9 +29,6 @@ from agent.model.base import utcnow
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.exchange import answered
 
-#: From this size on a shared mailbox comes near the 50 GB that it may hold without a licence.
-WARN_BYTES = 49 * GIGABYTE
-SHARED = "SharedMailbox"
 P = TypeVar("P", bound=UserParameters)
 
 
@@ -107,6 +107,10 @@ class ConvertToShared(UserFunction[UserParameters]):
                 remediation="Give the step `retries`, or run it again after some minutes.",
             )  # fmt: skip
         return Outcome.succeeded(outcome="changed", before=before, after=SHARED, **shown)
+
+    def preflight(self, context: PreflightContext, parameters: UserParameters) -> list[Finding]:
+        """The account, and what its mailbox needs a licence for."""
+        return [*super().preflight(context, parameters), *mailbox_findings(context, parameters.user)]
 
     def _shown(self, found: Mapping[str, Any], statistics: Any) -> dict[str, Any]:
         size = size_of(statistics[0]) if statistics else None

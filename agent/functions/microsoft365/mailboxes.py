@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from agent.errors import StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, MANAGER_NOT_FOUND
-from agent.functions.base import Outcome
+from agent.functions.base import Finding, Outcome, PreflightContext
 from agent.functions.microsoft365.base import (
     Account,
+    UserParameters,
     Work,
+    account_ahead,
     account_name,
     account_of,
     find_account,
+    tenant_of,
 )
+from agent.functions.microsoft365.checks import SYSTEM
 from agent.services.microsoft.errors import ServiceRefused
-from agent.services.microsoft.exchange import Cmdlet
+from agent.services.microsoft.exchange import Answered, Cmdlet, answered
 
 #: Stands for the leaver's manager, as the directory has it.
 MANAGER = "manager"
 _BYTES = re.compile(r"([\d,. ]+) bytes")
 GIGABYTE = 1024**3
+SHARED = "SharedMailbox"
+#: What a shared mailbox may hold without a licence, and the size from which on it comes near that.
+LIMIT_BYTES, WARN_BYTES = 50 * GIGABYTE, 49 * GIGABYTE
 
 
 def mail(
@@ -45,6 +53,62 @@ def mailbox(work: Work[Any], *select: str) -> Mapping[str, Any]:
             code="no_mailbox",
         )
     return found[0]
+
+
+@dataclass(frozen=True)
+class MailboxState:
+    """What decides whether a mailbox can do without a licence."""
+
+    shared: bool
+    held: bool
+    has_archive: bool
+    #: Bytes; None when they cannot be read.
+    size: int | None
+
+
+def mailbox_state(work: Work[Any]) -> MailboxState | None:
+    """How the mailbox is now, None where there is none. Raises the errors of Exchange."""
+    select = ("RecipientTypeDetails", "LitigationHoldEnabled", "InPlaceHolds", "ArchiveStatus")
+    asked = work.tenant.mail.invoke_all(
+        [
+            mail(work, "Get-Mailbox", Identity=work.user.id, select=select),
+            mail(work, "Get-MailboxStatistics", Identity=work.user.id, select=("TotalItemSize",)),
+        ]
+    )
+    first = asked[0]
+    if isinstance(first, ServiceRefused) and first.missing:
+        return None
+    found = answered(first).entries[0]
+    statistics = asked[1].entries if isinstance(asked[1], Answered) else ()
+    return MailboxState(
+        found.get("RecipientTypeDetails") == SHARED,
+        bool(found.get("LitigationHoldEnabled") or found.get("InPlaceHolds")),
+        found.get("ArchiveStatus") == "Active", size_of(statistics[0]) if statistics else None,
+    )  # fmt: skip
+
+
+def mailbox_findings(context: PreflightContext, user: str) -> list[Finding]:
+    """What hinders a mailbox from becoming a shared one without a licence; asked once for all steps about it."""
+    return list(context.once(("m365", "mailbox", user), lambda: _mailbox_looked(context, user)))
+
+
+def _mailbox_looked(context: PreflightContext, user: str) -> list[Finding]:
+    account = account_ahead(context, user)
+    with tenant_of(context) as tenant:
+        state = mailbox_state(Work(context, tenant, account, UserParameters(user=user)))
+    if state is None:
+        return [
+            Finding("warning", SYSTEM, "the account has no mailbox", "Steps on the mailbox will be skipped or fail.")
+        ]
+    size = "of unknown size" if state.size is None else f"of {state.size / GIGABYTE:.1f} GB"
+    found = [Finding("info", SYSTEM, f"the mailbox is {'a shared' if state.shared else 'a user'} one {size}")]
+    reasons = (
+        (state.size is not None and state.size >= WARN_BYTES,
+         "the mailbox holds 49 GB or more; a shared mailbox without a licence may hold 50 GB", "Make it smaller"),
+        (state.held, "the mailbox is under a hold, which needs a licence", "Have the hold lifted first"),
+        (state.has_archive, "the mailbox has an archive, which needs a licence", "Export or disable it"),
+    )  # fmt: skip
+    return [*found, *(Finding("warning", SYSTEM, s, f"{r}, or keep its licence.") for so, s, r in reasons if so)]
 
 
 def no_mailbox(error: ServiceRefused) -> Outcome:

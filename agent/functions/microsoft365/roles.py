@@ -7,7 +7,8 @@ from typing import Any
 
 from agent.functions.base import Outcome
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, judged, still_there
-from agent.services.microsoft.graph import Call, get, path_of
+from agent.functions.microsoft365.checks import roles_of
+from agent.services.microsoft.graph import Call, path_of
 
 
 class RemoveDirectoryRoles(UserFunction[UserParameters]):
@@ -47,8 +48,4 @@ class RemoveDirectoryRoles(UserFunction[UserParameters]):
         return not self._roles(work)
 
     def _roles(self, work: Work[UserParameters]) -> list[Mapping[str, Any]]:
-        ask = get(
-            "roleManagement", "directory", "roleAssignments", filter=f"principalId eq '{work.user.id}'",
-            expand="roleDefinition",
-        )  # fmt: skip
-        return work.tenant.graph.all(ask)
+        return work.tenant.graph.all(roles_of(work.user.id))

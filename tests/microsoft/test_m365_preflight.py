@@ -1,0 +1,129 @@
+"""The look before an offboarding, at the test tenants: what is found, that it only asks, and that it asks once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from m365_cases import box
+from tenant_server import Server
+from tenant_state import TestTenant
+
+from agent.content.duplication import use
+from agent.installation import Installation
+from agent.model.places import Contact
+from agent.running.preflight import Preflight, preflight
+from agent.running.user_offboardings import SECURITY_PHASE, Request
+from agent.secrets import create_key
+from agent.services import credentials
+
+GIGABYTE = 1024**3
+LISTS = {
+    SECURITY_PHASE: "Security Actions", "User Offboarding - 2 Access Revocation": "Access Revocation",
+    "User Offboarding - 3 Data Preservation and Transfer": "Data Transfer",
+    "User Offboarding - 4 License and Resource Reclamation": "License Reclamation",
+    "User Offboarding - 6 Administrative Cleanup": "Cleanup",
+}  # fmt: skip
+Look = Callable[..., Preflight]
+
+
+@pytest.fixture
+def look(installation: Installation, two_clients: Any, server: Server, app_certificate: str) -> Look:
+    """Look at Alex of a client. Both clients have a tenant of their own, and the same scripts."""
+    create_key(installation.settings)
+    places = {"contoso": two_clients.contoso, "fabrikam": two_clients.fabrikam}
+    for tenant in server.tenants:
+        slug = tenant.domain.removesuffix(".test")
+        credentials.add(
+            installation, kind="microsoft365", name=f"{slug}-tenant", client_id=places[slug],
+            settings=server.settings(tenant), secret={"certificate": app_certificate}, actor="tester",
+        )  # fmt: skip
+        for wrapper, script in LISTS.items():
+            use(installation.content, slug, wrapper, f"Microsoft 365 - {script}")
+        with installation.database.session() as session:
+            for name in ("alex", "mia"):
+                session.add(
+                    Contact(
+                        client_id=places[slug], external_id=f"{slug}-{name}", name=name.capitalize(),
+                        email=f"{name}@{slug}.test", manager_email=f"mia@{slug}.test" if name == "alex" else "",
+                    )
+                )  # fmt: skip
+
+    def asked(slug: str = "contoso", **given: Any) -> Preflight:
+        request = Request(f"alex@{slug}.test", slug, {"termination_type": "voluntary", **given})
+        return preflight(installation, request, actor="ann")
+
+    return asked
+
+
+def said(found: Preflight, severity: str) -> str:
+    return "\n".join(f.message for f in found.findings if f.severity == severity and f.subject == "Microsoft 365")
+
+
+def test_an_account_as_it_is_asked_once_for_all_steps(
+    look: Look, server: Server, contoso: TestTenant, fabrikam: TestTenant
+) -> None:
+    before, other = contoso.snapshot(), fabrikam.snapshot()
+    found = look(reclaim_licenses_immediately=True)
+    assert found.errors == 0
+    alex = contoso.named("alex")
+    assert f"the account is {alex.upn} ({alex.id}) in the tenant {contoso.id}" in said(found, "info")
+    assert "licences: ENTERPRISEPACK, VISIOCLIENT" in said(found, "info")
+    assert "the mailbox is a user one of 2.0 GB" in said(found, "info")
+    assert said(found, "warning") == "the account has administrator roles: User Administrator"
+    assert sorted(server.calls) == sorted(
+        (contoso.domain, call)
+        for call in (
+            f"GET /users/{alex.upn}", f"GET /users/{alex.id}", "GET /subscribedSkus",
+            "GET /roleManagement/directory/roleAssignments", "Get-Mailbox", "Get-MailboxStatistics",
+        )
+    )  # fmt: skip
+    assert (contoso.snapshot(), fabrikam.snapshot()) == (before, other)
+
+
+def test_what_keeps_a_mailbox_from_being_shared(look: Look, contoso: TestTenant) -> None:
+    mailbox = box(contoso)
+    mailbox.size, mailbox.hold, mailbox.archive = 49 * GIGABYTE, True, True
+    contoso.named("alex").synced, contoso.named("alex").enabled = True, False
+    warnings = said(look(), "warning")
+    for words in ("49 GB or more", "under a hold", "has an archive", "synchronised from the local Active Directory"):
+        assert words in warnings
+    assert "the account's sign-in is disabled already" in said(look(), "info")
+    elsewhere = said(look("fabrikam"), "warning")
+    assert elsewhere == "the account has administrator roles: User Administrator"
+    mailbox.size = 49 * GIGABYTE - 1
+    assert "49 GB" not in said(look(), "warning")
+
+
+def test_the_mailbox_is_not_asked_about_when_no_step_needs_it(look: Look, server: Server) -> None:
+    found = look(convert_mailbox_to_shared=False)
+    assert found.errors == 0 and "the mailbox" not in said(found, "info")
+    assert not any("Mailbox" in call for _, call in server.calls)
+
+
+def test_an_account_that_is_not_there_is_one_error(look: Look, contoso: TestTenant, server: Server) -> None:
+    del contoso.users[contoso.named("alex").id]
+    found = look()
+    assert said(found, "error") == f"there is no account 'alex@contoso.test' in the tenant {contoso.id}"
+    assert found.errors == 1 and len([c for c in server.calls if c[1] == "GET /users/alex@contoso.test"]) == 1
+    assert look("fabrikam").errors == 0
+
+
+def test_no_mailbox(look: Look, contoso: TestTenant) -> None:
+    contoso.named("alex").mailbox = None
+    assert "the account has no mailbox" in said(look(), "warning")
+
+
+def test_a_right_that_is_missing_is_told_and_the_rest_is_asked(look: Look, server: Server) -> None:
+    server.fault("GET /roleManagement", 403)
+    found = look()
+    assert "the account's administrator roles cannot be read" in said(found, "warning")
+    assert "licences: ENTERPRISEPACK" in said(found, "info") and found.errors == 0
+
+
+def test_a_sign_in_that_is_refused_is_one_error(look: Look, server: Server) -> None:
+    server.sign_in_error = {"error": "invalid_client", "error_description": "AADSTS7000222: expired"}
+    found = look()
+    assert found.errors == 1 and "the client secret has expired" in said(found, "error")
+    assert found.findings[0].remediation == "Make a new one and enter it: exeunt credential update"
