@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from agent.functions.base import Parameters as BaseParameters
 from agent.functions.exit_facts import second
 from agent.functions.failures import failure
 from agent.installation import Installation
-from agent.model.base import utcnow
 from agent.model.runs import ScriptRun
 from agent.services import backup_keys, backup_reading, backups
 from agent.services.backup_crypto import BackupDamaged
@@ -49,7 +49,7 @@ def open_backup(context: Context, name: str) -> Iterator[backups.BackupWriter]:
         "client": client.get("slug"), "client_id": context.client_id, "target_kind": context.target_kind,
         "target_id": context.target_id, "run": context.root_id, "name": name,
     }  # fmt: skip
-    backup = f"{client.get('slug')}/{context.root_id}-{name}"
+    backup = _name_of(context, name)
     with _typed():
         store = _store(context)
         with context.installation.database.session() as session:
@@ -66,20 +66,53 @@ def complete(context: Context, writer: backups.BackupWriter) -> dict[str, Any]:
     """Complete a backup, record its digest in the audit trail, and give the fields that the exit report shows of it."""
     with _typed():
         manifest = writer.finish()
+    return _recorded(context, writer.store.location, manifest)
+
+
+def completed(context: Context, name: str) -> dict[str, Any] | None:
+    """The same fields of a backup of this run that is complete, after all of it was read back; None while it is not.
+
+    Raises StepError when it is damaged, or the store cannot be used.
+    """
+    backup = _name_of(context, name)
+    with _typed():
+        store = _store(context)
+        try:
+            manifest = backup_reading.manifest_of(store, context.installation.secrets, backup)
+        except NotFound:
+            return None
+        digest = recorded_digest(context.installation, backup)
+        faults = backup_reading.verify(store, context.installation.secrets, backup, digest=digest)
+    if faults:
+        raise _damaged(backup, faults)
+    # The worker may have ended between the manifest and its record.
+    return _fields(store.location, manifest) if digest else _recorded(context, store.location, manifest)
+
+
+def _name_of(context: Context, name: str) -> str:
+    client = context.places.get("client") or {}
+    return f"{client.get('slug')}/{context.root_id}-{name}"
+
+
+def _recorded(context: Context, location: str, manifest: backup_reading.Manifest) -> dict[str, Any]:
     with context.installation.database.session() as session:
         audit.record(
-            session, actor=context.started_by, action="backup.complete", object_kind="backup", object_id=writer.backup,
+            session, actor=context.started_by, action="backup.complete", object_kind="backup", object_id=manifest.backup,
             client_id=context.client_id,
             details={"sha256": manifest.digest, "files": len(manifest.files), "bytes": manifest.size, "run": context.root_id},
         )  # fmt: skip
+    return _fields(location, manifest)
+
+
+def _fields(location: str, manifest: backup_reading.Manifest) -> dict[str, Any]:
     return {
-        "backup": writer.backup,
-        "backup_store": writer.store.location,
+        "backup": manifest.backup,
+        "backup_store": location,
         "backup_location": manifest.location,
         "backup_size_gb": round(manifest.size / GIGABYTE, 3),
         "backup_bytes": manifest.size,
         "file_count": len(manifest.files),
-        "backup_timestamp": second(utcnow()),
+        "backup_timestamp": second(datetime.fromisoformat(manifest.completed_at)),
         "verification_hash": f"sha256:{manifest.digest}",
     }
 

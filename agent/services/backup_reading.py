@@ -33,6 +33,8 @@ class BackupFile:
     sealed_digest: str
     #: What the source said of this version, such as an eTag: another one makes the file be taken again.
     marker: str | None
+    #: Its path in the source, where that could not be kept as the name.
+    original: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -79,25 +79,34 @@ class BackupWriter:
         known = self._files.get(name)
         return known is not None and bool(known.digest) and known.marker == marker
 
-    def file(self, name: str, *, marker: str | None = None) -> FileWriter:
+    def unfinished(self) -> list[str]:
+        """Names of files that were begun and not finished."""
+        return [f.name for f in self._files.values() if not f.digest]
+
+    def file(
+        self, name: str, *, marker: str | None = None, original: str | None = None,
+        kept: Callable[[bytes], None] | None = None,
+    ) -> FileWriter:  # fmt: skip
         """Write a file, or go on with it: the caller gives what stands from `offset` on.
 
-        `name` is its path in the source, with `/`. Raises UsageError for one that leads out of a folder, StoreUnavailable.
+        `name` is its path in the source, with `/`; where that cannot be kept, `original` has it. `kept` is given the plain
+        text up to `offset`, for a digest over the whole. Raises UsageError for a name that leads out of a folder,
+        StoreUnavailable.
         """
         check_name(name)
         known = self._files.get(name)
         number = known.number if known else f"{len(self._files) + 1:08d}"
         fresh = known is None or known.marker != marker or bool(known.digest)
-        begun = BackupFile(number, name, 0, "", "", marker)
+        begun = BackupFile(number, name, 0, "", "", marker, original)
         if fresh:
             # Recorded first, so that a part is never taken for another file's.
             self._record(begun)
         part = self.store.open_part(f"{self.backup}/{number}")
-        return FileWriter(self, begun, part, ChunkCipher(self._key, self.backup, number), fresh=fresh)
+        return FileWriter(self, begun, part, ChunkCipher(self._key, self.backup, number), fresh=fresh, kept=kept)
 
     def finish(self) -> Manifest:
         """Complete the backup. Raises Conflict while a file is unfinished, StoreUnavailable."""
-        open_files = [f.name for f in self._files.values() if not f.digest]
+        open_files = self.unfinished()
         if open_files:
             raise Conflict(f"the backup {self.backup} cannot be completed: {open_files[0]!r} is unfinished")
         content = {
@@ -131,13 +140,14 @@ class FileWriter:
     """Writes one file of a backup. `offset`: bytes that are stored safely, from which the caller goes on."""
 
     def __init__(
-        self, writer: BackupWriter, file: BackupFile, part: BinaryIO, cipher: ChunkCipher, *, fresh: bool
-    ) -> None:
+        self, writer: BackupWriter, file: BackupFile, part: BinaryIO, cipher: ChunkCipher, *, fresh: bool,
+        kept: Callable[[bytes], None] | None = None,
+    ) -> None:  # fmt: skip
         self._writer, self._file, self._part, self._cipher = writer, file, part, cipher
         self._plain, self._sealed = hashlib.sha256(), hashlib.sha256()
         self._place, self._unsynced, self._buffer = 0, 0, bytearray()
         self.offset = 0
-        self._take_up(fresh)
+        self._take_up(fresh, kept or (lambda data: None))
 
     def __enter__(self) -> FileWriter:
         return self
@@ -161,12 +171,12 @@ class FileWriter:
         self._writer.store.finish_part(f"{self._writer.backup}/{self._file.number}", self._part)
         done = BackupFile(
             self._file.number, self._file.name, self.offset, self._plain.hexdigest(), self._sealed.hexdigest(),
-            self._file.marker,
+            self._file.marker, self._file.original,
         )  # fmt: skip
         self._writer._record(done)
         return done
 
-    def _take_up(self, fresh: bool) -> None:
+    def _take_up(self, fresh: bool, kept: Callable[[bytes], None]) -> None:
         """Read what an earlier attempt left, as far as it decrypts; the rest is written anew."""
         good = 0
         try:
@@ -179,6 +189,7 @@ class FileWriter:
                     break
                 good += len(chunk)
                 self._count(plain, chunk)
+                kept(plain)
             self._part.seek(good)
             self._part.truncate()
         except OSError as error:

@@ -12,6 +12,7 @@ import pytest
 SPEC = Path(__file__).parents[3] / "shared" / "specs" / "graph-offboarding.openapi.yaml"
 #: Calls that the contract does not have (it is a part of v1.0): their shapes are our reading of the manuals.
 OUTSIDE = ("/admin/teams/telephoneNumberManagement/", "/sites/getAllSites")
+OUTSIDE_ENDS = ("/children",)
 
 
 def require() -> None:
@@ -30,7 +31,7 @@ def _contract() -> Any:
 
 def violations(method: str, path: str, query: dict[str, str], body: Any, status: int, answer: Any) -> list[str]:
     """What a request and its answer break, in words."""
-    if path.startswith(OUTSIDE):
+    if path.startswith(OUTSIDE) or path.endswith(OUTSIDE_ENDS):
         return []
     return list(
         _checked(method, path, *(json.dumps(v, sort_keys=True) for v in (query, body)), status, json.dumps(answer))

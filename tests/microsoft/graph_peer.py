@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from drive_peer import shown
 from tenant_state import Group, TestTenant, User, later
 
 Answer = tuple[int, Any]
@@ -466,6 +467,17 @@ def drive_root(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answe
     if found.drive is None:
         return 404, error("itemNotFound", "User's mysite not found.")
     return 200, {"id": "root-item", "sharepointIds": {"siteUrl": f"{tenant.sharepoint}/personal/{found.id}"}}
+
+
+@route("GET", "/drives/{drive}/items/{item}/children")
+def children(tenant: TestTenant, *, drive: str, item: str, query: Any, body: Any) -> Answer:
+    return 200, [shown(n, i) for n, i in tenant.files.items() if i.parent == item]
+
+
+@route("GET", "/drives/{drive}/items/{item}")
+def drive_item(tenant: TestTenant, *, drive: str, item: str, query: Any, body: Any) -> Answer:
+    found = tenant.files.get(item)
+    return (404, error("itemNotFound", "Item not found.")) if found is None else (200, shown(item, found))
 
 
 @route("GET", "/drives/{drive}/items/{item}/permissions")

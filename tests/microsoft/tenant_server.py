@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import drive_peer
 import exchange_peer
 import sharepoint_peer
 from graph_contract import violations
 from graph_peer import GraphPeer, error
 from tenant_state import TestTenant
 
-SERVICES = ("sign_in", "graph", "exchange", "sharepoint")
+SERVICES = ("sign_in", "graph", "exchange", "sharepoint", "download")
 
 
 @dataclass
@@ -33,8 +34,9 @@ class Fault:
     """What goes wrong with requests of which `match` (a pattern) finds `METHOD /path` or the cmdlet's name."""
 
     match: str
-    #: A status to answer with; `drop`: no answer, nothing done; `lose`: done, no answer; `hang`: silence for a while.
-    action: int | Literal["drop", "lose", "hang"]
+    #: A status to answer with; `drop`: no answer, nothing done; `lose`: done, no answer; `hang`: silence for a while; of a
+    #: download: `cut`: half of it, `spoil`: other bytes.
+    action: int | Literal["drop", "lose", "hang", "cut", "spoil"]
     times: int = 1_000_000
     retry_after: int | None = None
     used: int = 0
@@ -54,6 +56,11 @@ class Server:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     #: (domain, call) of every call, items of batches singly.
     calls: list[tuple[str, str]] = field(default_factory=list)
+    #: (domain, item, Range) of every request to the download host.
+    downloads: list[tuple[str, str, str | None]] = field(default_factory=list)
+    ignores_range: bool = False
+    #: Where `/content` leads; empty: to the download host.
+    content_location: str = ""
     agents: set[str] = field(default_factory=set)
     violations: list[str] = field(default_factory=list)
     sign_ins: list[str] = field(default_factory=list)
@@ -88,8 +95,9 @@ class Server:
 
     def reset(self) -> None:
         """Forget what was asked."""
-        for kept in (self.requests, self.calls, self.faults):
+        for kept in (self.requests, self.calls, self.faults, self.downloads):
             kept.clear()
+        self.ignores_range, self.content_location = False, ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -103,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def _serve(self) -> None:
+        if self.service == "download":
+            drive_peer.serve(self)
+            return
         text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         with self.state.lock:
             self.state.agents.add(str(self.headers.get("User-Agent")))
@@ -160,9 +171,23 @@ class Handler(BaseHTTPRequestHandler):
         self, tenant: TestTenant, path: str, query: Any, body: Any, text: str
     ) -> tuple[int, Any, dict[str, str]]:
         path = path.removeprefix("/v1.0")
+        content = drive_peer.CONTENT.fullmatch(unquote(path))
+        if content:
+            return self._content(tenant, unquote(path), content[2])
         if path == "/$batch":
             return 200, {"responses": self._graph_batch(tenant, body)}, {}
         return self._graph_call(tenant, self.command, path, query, body)
+
+    def _content(self, tenant: TestTenant, path: str, item: str) -> tuple[int, Any, dict[str, str]]:
+        with self.state.lock:
+            self.state.calls.append((tenant.domain, f"GET {path}"))
+        struck = self.state.strike(f"GET {path}")
+        if struck:
+            return self._broken(struck)
+        if item not in tenant.files:
+            return 404, error("itemNotFound", "The resource could not be found."), {}
+        base = self.state.content_location or self.state.urls["download"]
+        return 302, None, {"Location": f"{base}/{tenant.id}/{item}?tempauth=as-good-as-a-key"}
 
     def _graph_batch(self, tenant: TestTenant, body: Any) -> list[dict[str, Any]]:
         self.state.violations += violations("POST", "/$batch", {}, body, 200, {"responses": []})

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from drive_peer import DriveItem
+
 E3, VISIO = str(uuid.uuid5(uuid.NAMESPACE_OID, "E3")), str(uuid.uuid5(uuid.NAMESPACE_OID, "Visio"))
 
 
@@ -121,6 +123,8 @@ class TestTenant:
     numbers: dict[str, str | None] = field(default_factory=dict)
     #: path of the address -> site
     sites: dict[str, Site] = field(default_factory=dict)
+    #: id -> file or folder of the OneDrive of `alex`
+    files: dict[str, DriveItem] = field(default_factory=dict)
     page_size: int = 100
     #: The host that next links name, if not its own; the address of its SharePoint.
     next_host: str | None = None
@@ -142,7 +146,7 @@ class TestTenant:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything it holds, to compare."""
-        names = ("users", "deleted", "groups", "roles", "skus", "numbers", "sites")
+        names = ("users", "deleted", "groups", "roles", "skus", "numbers", "sites", "files")
         return copy.deepcopy({name: getattr(self, name) for name in names})
 
     def recipient(self, identity: str) -> User | Group | None:

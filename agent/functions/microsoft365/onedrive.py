@@ -36,7 +36,7 @@ class OneDriveAccessParameters(UserParameters):
     access: Literal["site_admin", "write"] = "site_admin"
 
 
-def _drive(work: Work[Any]) -> dict[str, Any] | None:
+def drive_of(work: Work[Any]) -> dict[str, Any] | None:
     """Id, address, site and size of the OneDrive; None when there is none."""
     drive, root = work.tenant.graph.batch(
         [work.get("drive", select="id,webUrl,quota"), work.get("drive", "root", select="id,sharepointIds")]
@@ -71,7 +71,7 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
 
     def change(self, work: Work[OneDriveAccessParameters]) -> Outcome:
         """Give it to each, go on after one that fails, and ask who has it."""
-        drive = _drive(work)
+        drive = drive_of(work)
         if drive is None:
             return Outcome.skipped("the account has no OneDrive")
         items = []
@@ -125,7 +125,7 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
 
     def done(self, work: Work[OneDriveAccessParameters]) -> bool:
         """Whether all of them have it."""
-        drive = _drive(work)
+        drive = drive_of(work)
         return drive is not None and all(
             self._has(work, drive, other_account(work, asked)) for asked in work.parameters.delegates
         )
@@ -153,7 +153,7 @@ class DisableSharing(UserFunction[UserParameters]):
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Switch it off, and ask."""
-        drive = _drive(work)
+        drive = drive_of(work)
         if drive is None:
             return Outcome.skipped("the account has no OneDrive")
         before = work.tenant.sharepoint.sharing(drive["site"])
@@ -168,7 +168,7 @@ class DisableSharing(UserFunction[UserParameters]):
 
     def done(self, work: Work[UserParameters]) -> bool:
         """Whether it is off."""
-        drive = _drive(work)
+        drive = drive_of(work)
         return drive is None or work.tenant.sharepoint.sharing(drive["site"]) == "disabled"
 
 

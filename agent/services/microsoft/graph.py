@@ -5,13 +5,14 @@ Sources: Microsoft Graph, "Combine multiple HTTP requests using JSON batching", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import INTEGRATION_ERROR
+from agent.services.microsoft.downloading import Wanted, download
 from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
 from agent.services.microsoft.sending import Channel, Deadline, decoded, retry_after
 
@@ -108,17 +109,29 @@ class GraphClient:
 
     def rest(self, page: Mapping[str, Any], call: Call) -> list[Mapping[str, Any]]:
         """The entries of a first page and of all pages after it."""
-        found: list[Mapping[str, Any]] = []
+        return [entry for entries in self._pages(page, call) for entry in entries]
+
+    def pages(self, call: Call) -> Iterator[list[Mapping[str, Any]]]:
+        """A list page by page, for one that is too long to be held."""
+        return self._pages(self.call(call), call)
+
+    def _pages(self, page: Mapping[str, Any], call: Call) -> Iterator[list[Mapping[str, Any]]]:
         seen: set[str] = set()
         while True:
-            found += _entries(page, call)
+            yield _entries(page, call)
             link = page.get("@odata.nextLink")
             if link is None:
-                return found
+                return
             if link in seen or len(seen) >= PAGES:
                 raise _nonsense(f"the list of {call.doing} has no end")
             seen.add(link)
             page = self.call(Call("GET", self._own(str(link), call)))
+
+    def download(
+        self, call: Call, *, doing: str, size: int, offset: int, into: Callable[[bytes], None], until: float
+    ) -> None:
+        """The content at a path, from a byte on. See `downloading.download`; `until`: moment of `time.monotonic`."""
+        download(self._channel, Wanted(self.base + call.address, doing, size, until), offset, into)
 
     def _own(self, link: str, call: Call) -> str:
         """A link to a next page as a path. Raises StepError for one that leads elsewhere: it would get the token."""

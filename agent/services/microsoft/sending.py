@@ -10,7 +10,8 @@ from __future__ import annotations
 import email.utils
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +104,19 @@ class Channel:
                 failure, asked = self._judged(answer, doing, repeatable, reads)
             if not deadline.wait(asked):
                 raise failure
+
+    @contextmanager
+    def streamed(self, url: str, headers: Mapping[str, str], *, signed_in: bool) -> Iterator[httpx.Response]:
+        """One GET whose answer is read piece by piece; redirects are the caller's. `signed_in`: the token goes with it.
+
+        Raises httpx.TransportError, StepError when the sign-in is refused.
+        """
+        token = self._tokens.token(self.scope) if signed_in else None
+        own = {"Authorization": f"Bearer {token}"} if token else {}
+        with self._http.stream("GET", url, headers={**headers, **own}, follow_redirects=False) as answer:
+            if token and answer.status_code == 401:
+                self._tokens.refused(self.scope, token)
+            yield answer
 
     def _judged(
         self, answer: httpx.Response, doing: str, repeatable: bool, reads: bool
