@@ -1,4 +1,4 @@
-"""`exeunt run`: list, show, watch, cancel, resume, retry, approve, report."""
+"""`exeunt run`: list, show, watch, cancel, resume, retry, rollback, approve, report."""
 
 from __future__ import annotations
 
@@ -152,6 +152,36 @@ def resume(caller: Caller, run_id: str) -> None:
 def retry(caller: Caller, run_id: str, reason: str | None, wait: bool) -> None:
     """Run the same script on the same target once more; what is verified gone is left alone."""
     stored = verbs.retry(caller.installation, run_id, actor=caller.actor, reason=reason)
+    with caller.engine() as port:
+        ids = verbs.release(caller.installation, port, stored.id, actor=caller.actor)
+    _started(caller, ids, wait)
+
+
+@command(
+    run, "rollback", 'exeunt run rollback 4f2a9c0d11e2b3a7 --reason "wrong person" --dry-run',
+    'exeunt run rollback 4f2a --reason "she stays" --wait',
+)  # fmt: skip
+@click.argument("run_id", metavar="ID")
+@click.option("--reason", required=True, help="Why; kept in the audit trail.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be put back and what cannot be; nothing is stored or started."
+)
+@click.option("--wait", is_flag=True, help="Wait for the end.")
+@pass_caller
+def rollback(caller: Caller, run_id: str, reason: str, dry_run: bool, wait: bool) -> None:
+    """Put a person's Active Directory account back as it was before a run that is over and kept a snapshot of it."""
+    from agent.running.rollback import draft_rollback, store_rollback
+
+    found = draft_rollback(caller.installation, run_id, actor=caller.actor, reason=reason)
+    say(clean(f"{found.account} goes back to how it was at {found.taken_at}"))
+    for drafted in found.draft.targets:
+        for step in drafted.run.steps():
+            say(clean(f"  {step.name}: {step.options['preview']}"))
+    for left in found.cannot_be_restored:
+        tell(clean(f"cannot be restored: {left}"))
+    if dry_run:
+        return
+    stored = store_rollback(caller.installation, found, actor=caller.actor, reason=reason)
     with caller.engine() as port:
         ids = verbs.release(caller.installation, port, stored.id, actor=caller.actor)
     _started(caller, ids, wait)

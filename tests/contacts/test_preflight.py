@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from click.testing import CliRunner
 from people_help import PHASE_3, People, add_people, write_children
 from sqlalchemy import inspect, text
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 
 JOHN, MAX = "john@contoso.example", "max@fabrikam.example"
 SYSTEMS = ("Active Directory - Lock Account", "Microsoft 365 - Security Actions")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """The command line configures logging for its process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ class TakeSnapshot(AccountFunction[AccountParameters]):
 
     def act(self, work: Work, parameters: AccountParameters) -> Outcome:
         """Read everything; nothing is changed."""
-        return Outcome.succeeded(**work.facts(), snapshot=taken(work).model_dump(mode="json"))
+        snapshot = taken(work).model_dump(mode="json")
+        return Outcome.succeeded(**work.facts(), snapshot=snapshot, rollback_available=True)
 
     def is_done(self, work: Work, parameters: AccountParameters) -> bool | None:
         """It can always be read again."""
