@@ -56,7 +56,8 @@ def test_every_preview_names_the_call_and_the_account() -> None:
         said = function.preview(function.Parameters.model_validate(wanted))  # type: ignore[arg-type]
         assert "alex@contoso.test" in said, name
         assert any(
-            word in said for word in ("PATCH", "POST", "DELETE", "PUT", "-", "siteusers", "ensureuser", "Sharing")
+            word in said
+            for word in ("GET", "PATCH", "POST", "DELETE", "PUT", "-", "siteusers", "ensureuser", "Sharing")
         ), name
 
 
