@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from agent.model.runs import RunStep, StepState
 from agent.running.answers import REBOOT_CODES, state_in
 from agent.running.context import RunContext
 from agent.running.scope import StoredForm, reference_key
+from agent.transports.masking import mask
 
 log = structlog.get_logger()
 #: A machine that cannot be reached was not changed: so often is that tried, where the script says nothing else.
@@ -67,8 +69,10 @@ def attempt(context: RunContext, step: RunStep, *, interrupted: bool) -> Attempt
         raise
     except ExeuntError as error:
         return Attempt(lost(_typed(error)))
-    except Exception as error:
-        log.exception("step_raised", step=step.id, function=step.function, error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001  the one broad except: a function of somebody else's may raise anything
+        # Its own words may hold a secret that the step was given, such as an address with a token in it.
+        told = mask("".join(traceback.format_exception(error)), context.machine.masks)
+        log.error("step_raised", step=step.id, function=step.function, error=type(error).__name__, traceback=told)
         kind = Outcome.unknown if step.options.get("destructive") else Outcome.failed
         message = f"the function raised {type(error).__name__}; see the worker's log"
         return Attempt(kind(StepError(message, type="internal_error", critical=True)))

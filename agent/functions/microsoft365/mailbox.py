@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,9 +38,9 @@ class MailboxFunction(UserFunction[P]):
 
     repeatable = True
 
+    @abstractmethod
     def wanted(self, work: Work[P]) -> Mapping[str, Any]:
         """The properties to set."""
-        raise NotImplementedError
 
     def set_and_ask(self, work: Work[P], *select: str, **result: Any) -> Outcome:
         """Set them where they differ, and see that they are as wanted. Raises StepError when they are not."""
