@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 	$(BIN)/exeunt demo --workspace .demo/workspace --fresh
 
 $(VENV)/.test: $(BIN)/python $(INPUTS)
-	$(PIP) install --quiet --editable '.[test,postgresql,keyring]'
+	$(PIP) install --quiet --editable '.[test,postgresql,keyring,web]'
 	@touch $@
 
 peers:

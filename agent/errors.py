@@ -7,6 +7,8 @@ ExeuntError
 │   ├── ImportRefused          all faults of an import, at most 100; nothing was stored
 │   ├── NotFound               nothing has that id or name
 │   └── Conflict               it exists already, or is in a state that does not allow this
+├── NotSignedIn                nobody is signed in, or the session or token is over
+├── Forbidden                  the person is known and may not do this
 ├── SettingsError              the workspace, a setting or the key for the secrets is missing or wrong
 ├── StoreError                 the database refused or cannot be reached
 │   └── ClientMismatch         something of another client was about to be touched
@@ -70,6 +72,14 @@ class NotFound(UsageError):
 
 class Conflict(UsageError):
     """It exists already, or is in a state that does not allow what was asked."""
+
+
+class NotSignedIn(ExeuntError):
+    """Nobody is signed in: no session or token, a wrong one, or one that is over. The message never says which."""
+
+
+class Forbidden(ExeuntError):
+    """The person is known and may not do this. The message names the role that it takes."""
 
 
 class SettingsError(ExeuntError):
