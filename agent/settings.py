@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     pdf_font: Path | None = Field(
         None, description="TrueType font for what DejaVu Sans lacks in PDF reports, such as Chinese names"
     )
+    public_url: str | None = Field(
+        None, pattern="^https?://[^/?#@]+$",
+        description="Where the console is reached, such as https://exeunt.example.com; used in links of messages",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
     )
