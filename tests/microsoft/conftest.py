@@ -18,7 +18,8 @@ from tenant_server import Server, running
 from tenant_state import TestTenant, make_tenant
 
 from agent.installation import Installation
-from agent.services.microsoft import sending, tokens
+from agent.services.microsoft import tokens
+from agent.services.rest import waiting
 from agent.settings import Settings
 
 
@@ -92,7 +93,7 @@ def fabrikam(server: Server) -> TestTenant:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that were waited for between attempts; nothing is waited for in truth."""
     found: list[float] = []
-    monkeypatch.setattr(sending, "pause", found.append)
+    monkeypatch.setattr(waiting, "pause", found.append)
     return found
 
 

@@ -19,9 +19,9 @@ from agent.services.microsoft import tokens
 from agent.services.microsoft.errors import ServiceRefused, refusal
 from agent.services.microsoft.exchange import Answered, Cmdlet
 from agent.services.microsoft.graph import Call, get, path_of
-from agent.services.microsoft.sending import retry_after
 from agent.services.microsoft.settings import tenant_settings
 from agent.services.microsoft.tenant import Tenant
+from agent.services.rest.waiting import retry_after
 
 
 @pytest.fixture

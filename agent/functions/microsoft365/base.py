@@ -21,11 +21,11 @@ from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.microsoft365.checks import SYSTEM, account_findings
-from agent.services.microsoft import sending
 from agent.services.microsoft.errors import ServiceRefused, answer_lost
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.settings import KIND
 from agent.services.microsoft.tenant import Tenant
+from agent.services.rest import waiting
 
 #: What is asked about an account whenever it is looked up.
 SELECT = "id,userPrincipalName,displayName,mail,onPremisesSyncEnabled"
@@ -293,7 +293,7 @@ def settled(ask: Callable[[], T], good: Callable[[T], bool], *, first: T | None 
     for look in range(looks - 1):
         if good(answer):
             return answer
-        sending.pause(FIRST_LOOK * 2**look)
+        waiting.pause(FIRST_LOOK * 2**look)
         answer = ask()
     if good(answer):
         return answer

@@ -18,9 +18,9 @@ from agent.functions.microsoft365.base import (
     still_there,
 )
 from agent.functions.microsoft365.mailboxes import PersonName, other_account
-from agent.services.microsoft import sending
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of
+from agent.services.rest import waiting
 
 _NUMBERS = ("admin", "teams", "telephoneNumberManagement", "numberAssignments")
 
@@ -171,7 +171,7 @@ class UnassignTeamsNumber(UserFunction[UserParameters]):
             left = {str(n["telephoneNumber"]) for n in self._numbers(work)}
             if not left or look == LOOKS - 1:
                 break
-            sending.pause(FIRST_LOOK * 2**look)
+            waiting.pause(FIRST_LOOK * 2**look)
         return left
 
     def _numbers(self, work: Work[UserParameters]) -> list[Mapping[str, Any]]:

@@ -19,7 +19,8 @@ import httpx
 from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.microsoft.errors import THROTTLED, refusal, unreachable
-from agent.services.microsoft.sending import Channel, retry_after
+from agent.services.microsoft.sending import Channel
+from agent.services.rest.waiting import retry_after
 
 #: Bytes that are held at a time, and redirects that are followed.
 PIECE, HOPS = 1 << 18, 4

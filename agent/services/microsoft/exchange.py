@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
-from agent.services.microsoft.sending import Channel, decoded, retry_after
+from agent.services.microsoft.sending import Channel, decoded
+from agent.services.rest.waiting import retry_after
 
 #: Cmdlets that one batch may hold, and entries of one page.
 BATCH, PAGE = 10, 1000

@@ -14,7 +14,8 @@ from agent.errors import AnswerLost, StepError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.microsoft.downloading import Wanted, download
 from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
-from agent.services.microsoft.sending import Channel, Deadline, decoded, retry_after
+from agent.services.microsoft.sending import Channel, decoded
+from agent.services.rest.waiting import Deadline, retry_after
 
 #: Requests that one `$batch` may hold.
 BATCH = 20

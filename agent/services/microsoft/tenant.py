@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from agent.services.microsoft.exchange import ExchangeClient, MailSystem
 from agent.services.microsoft.graph import GraphClient
-from agent.services.microsoft.http import http_client
 from agent.services.microsoft.sending import Channel
 from agent.services.microsoft.settings import TenantSettings, tenant_settings
 from agent.services.microsoft.sharepoint import SharePointClient
 from agent.services.microsoft.tokens import provider
+from agent.services.rest.connections import http_client, user_agent
 
 
 class Tenant:
@@ -22,7 +21,7 @@ class Tenant:
     def __init__(self, settings: Mapping[str, Any], secrets: Mapping[str, str], *, run_id: str) -> None:
         self.settings: TenantSettings = tenant_settings(settings)
         self._tokens = provider(self.settings, secrets)
-        self._http = http_client(self.settings, f"exeunt/{_version()} (run:{run_id})")
+        self._http = http_client(self.settings, user_agent(run_id))
         self._graph, self._exchange = self._channel(self.settings.graph_base, "Graph"), self._channel(
             self.settings.exchange_base, "Exchange"
         )  # fmt: skip
@@ -53,10 +52,3 @@ class Tenant:
         parts = urlsplit(base)
         scope = f"{parts.scheme}://{parts.netloc}/.default"
         return Channel(self._http, self._tokens, service, scope, self.settings.call_seconds)
-
-
-def _version() -> str:
-    try:
-        return version("exeunt")
-    except PackageNotFoundError:
-        return "0"

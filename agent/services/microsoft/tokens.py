@@ -19,8 +19,8 @@ import msal
 from agent.errors import StepError
 from agent.failure_types import PERMISSION_DENIED
 from agent.services.microsoft.errors import sign_in_refused, unreachable
-from agent.services.microsoft.http import http_client
 from agent.services.microsoft.settings import KIND, TenantSettings
+from agent.services.rest.connections import http_client
 
 #: Seconds before its end from which a token counts as expired.
 EARLY = 120.0
