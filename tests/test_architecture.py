@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.functions import registry
+
 ROOT = Path(__file__).parent.parent
 #: A package or module of `agent` and its floor: it imports lower floors and itself only. The longest name counts.
 FLOORS = {
@@ -187,6 +189,15 @@ def test_setup_cfg_names_every_package() -> None:
     on_disk = {".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "agent").rglob("*.py")}
     mapped = {f"agent._shipped.{folder}" for folder in ("monitors", "alert_templates", "scripts")}
     assert declared == on_disk | mapped
+
+
+def test_every_system_keeps_to_the_form() -> None:
+    """A module of `functions.systems` names its functions after itself, and imports no other system."""
+    for system in registry.systems():
+        assert registry.of_system(system), system
+        tree = ast.parse((ROOT / "agent" / "functions" / "systems" / f"{system}.py").read_text(encoding="utf-8"))
+        others = {f"agent.functions.systems.{other}" for other in registry.systems() if other != system}
+        assert imports(f"agent.functions.systems.{system}", tree, others) == set()
 
 
 def test_every_dependency_has_its_reason() -> None:

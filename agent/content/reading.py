@@ -17,10 +17,12 @@ from agent.content import loading
 from agent.content.definitions import AlertTemplateDefinition, ClientScripts, MonitorDefinition, ScriptDefinition
 from agent.content.faults import Place, all_faults, one_error
 from agent.content.loaded import LoadedAlertTemplate, LoadedClient, LoadedMonitor, LoadedScript
+from agent.content.package_files import read_package
+from agent.content.packages import LoadedPackage
 from agent.errors import ContentError
 
-Kind = Literal["scripts", "monitors", "alert_templates", "clients"]
-Item = LoadedScript | LoadedMonitor | LoadedAlertTemplate
+Kind = Literal["scripts", "monitors", "alert_templates", "clients", "packages"]
+Item = LoadedScript | LoadedMonitor | LoadedAlertTemplate | LoadedPackage
 T = TypeVar("T", LoadedMonitor, LoadedAlertTemplate)
 
 BODY_EXTENSIONS = (".ps1", ".sh", ".py")
@@ -50,6 +52,7 @@ class Snapshot:
     monitors: list[LoadedMonitor] = field(default_factory=list)
     alert_templates: list[LoadedAlertTemplate] = field(default_factory=list)
     clients: dict[str, LoadedClient] = field(default_factory=dict)
+    packages: list[LoadedPackage] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
 
 
@@ -67,6 +70,7 @@ def read_all(workspace: Path) -> Snapshot:
     """Read everything: shipped content first, the workspace's own after it. Raises nothing for a wrong file."""
     snapshot = Snapshot()
     reader = _Reader(snapshot)
+    reader.packages(shipped.path("scripts"), own_content(workspace, "scripts"))
     for root in (shipped.path("scripts"), own_content(workspace, "scripts")):
         reader.script_folders(root)
     reader.misplaced_clients(shipped.path("scripts") / "clients")
@@ -121,11 +125,40 @@ class _Reader:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        #: Shipped packages that the workspace has its own of.
+        self.replaced: set[Path] = set()
+
+    def packages(self, *roots: Path) -> None:
+        """Read every package. One of the workspace takes the place of the shipped one whose folder has its name."""
+        own = {folder.name for folder in _folders(roots[-1] / "packages")}
+        for root in roots:
+            for folder in _folders(root / "packages"):
+                if root != roots[-1] and folder.name in own:
+                    self.replaced.add(folder)
+                elif (folder / "package.yaml").exists():
+                    self.package(folder, is_shipped=root != roots[-1])
+        found: dict[str, LoadedPackage] = {}
+        for package in list(self.snapshot.packages):
+            other = found.setdefault(package.name, package)
+            if other is not package:
+                self.snapshot.packages.remove(package)
+                self.fails("packages", package.file, _double(package, other), package.key)
+        self.snapshot.packages.sort(key=lambda p: p.name)
+
+    def package(self, folder: Path, *, is_shipped: bool) -> None:
+        """Read one package."""
+        try:
+            self.snapshot.packages.append(read_package(folder, shipped=is_shipped))
+        except ContentError as error:
+            self.fails("packages", folder / "package.yaml", error, folder.name)
 
     def script_folders(self, root: Path, client: str | None = None, depth: int = 0) -> None:
         """Read every folder with a `script.yaml`, also in folders that only group others, such as `packages/zoom/`."""
         for folder in _folders(root):
-            if client is None and depth == 0 and folder.name == "clients":
+            if (client is None and depth == 0 and folder.name == "clients") or folder in self.replaced:
+                continue
+            if (folder.parent / "package.yaml").exists() and not any(folder.glob("script.y*ml")):
+                # Monitors and alert templates of a package, which count only where it is applied.
                 continue
             groups = not any(folder.glob("script.y*ml")) and depth < _GROUPS and _folders(folder)
             if groups or folder.name == "packages":

@@ -17,6 +17,7 @@ from agent.content.loaded import (
     LoadedScript,
     from_content,
 )
+from agent.content.packages import LoadedPackage
 from agent.content.reading import PARTNER, Kind, Snapshot, faults_of, read_all
 from agent.errors import Conflict, ContentError, NotFound
 
@@ -165,6 +166,31 @@ class ContentRepository:
         if is_template(script.name):
             raise listing.document.fault(f"`{script.name}` is a template: duplicate it and list the duplicate", place)
         return script
+
+    # --- packages
+
+    def packages(self) -> list[LoadedPackage]:
+        """All packages that load, by name. A workspace's own replaces the shipped one of its folder's name."""
+        return list(self._content.packages)
+
+    def package(self, name_or_key: str) -> LoadedPackage:
+        """A package by its name or its folder's name. Raises NotFound with near names, ContentError."""
+        content = self._content
+        for package in content.packages:
+            if name_or_key in (package.name, package.key):
+                return package
+        self._refuse_broken("packages", name_or_key, None)
+        hint = near(name_or_key, [n for p in content.packages for n in (p.name, p.key)])
+        raise NotFound(f"there is no package {name_or_key!r}{hint}; `exeunt package list` shows them")
+
+    def package_of(self, script: LoadedScript) -> LoadedPackage | None:
+        """The package that a script belongs to, or that it is a client's duplicate of; None if there is none."""
+        origin = script.definition.copied_from
+        if script.client is not None:
+            shared = [s for s in self._content.scripts if s.client is None and origin and s.name == origin.script]
+            return self.package_of(shared[0]) if shared else None
+        folder = script.file.parent.parent
+        return next((p for p in self._content.packages if p.file.parent == folder), None)
 
     # --- monitors and alert templates
 

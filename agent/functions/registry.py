@@ -1,5 +1,8 @@
-"""Which functions there are: a name and where its class stands, imported on first use. Third parties add theirs by
-the entry point group `exeunt.functions`; a name that is taken is refused.
+"""Which functions there are: a name and where its class stands, imported on first use.
+
+Three places are looked at: the table below; the modules of `agent.functions.systems`, where the part of a name before its
+dot is the module (`zoom.delete_user` stands in `zoom.py`); and the entry point group `exeunt.functions`, by which third
+parties add theirs. A name that is taken is refused.
 """
 
 from __future__ import annotations
@@ -7,9 +10,11 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Any
 
 from agent.errors import NotFound, SettingsError
+from agent.functions import systems as files
 from agent.functions.base import Function
 
 BUILT_IN: dict[str, str] = {
@@ -94,25 +99,53 @@ BUILT_IN: dict[str, str] = {
 
 
 @cache
+def systems() -> tuple[str, ...]:
+    """The modules of `agent.functions.systems`, by name; nothing is imported."""
+    return tuple(sorted(m.name for m in iter_modules(files.__path__)))
+
+
+@cache
+def of_system(system: str) -> dict[str, type[Function[Any]]]:
+    """The functions of a system's module. Raises SettingsError for a module that does not keep to the form."""
+    found: dict[str, type[Function[Any]]] = getattr(import_module(f"{files.__name__}.{system}"), "FUNCTIONS", {})
+    for name, function in found.items():
+        if function.name != name or not name.startswith(f"{system}."):
+            raise SettingsError(
+                f"{files.__name__}.{system}: {name!r} must be the function's name, `{system}.` and a word"
+            )
+    if not found:
+        raise SettingsError(f"{files.__name__}.{system} has no FUNCTIONS: a mapping of names to classes")
+    return found
+
+
+@cache
 def _places() -> dict[str, str]:
     places = dict(BUILT_IN)
     for point in entry_points(group="exeunt.functions"):
-        if point.name in places:
-            raise SettingsError(
-                f"the function {point.name!r} of {point.value} is already defined by {places[point.name]}"
-            )
+        taken = places.get(point.name) or (f"{files.__name__}.{s}" if (s := _system_of(point.name)) else None)
+        if taken is not None:
+            raise SettingsError(f"the function {point.name!r} of {point.value} is already defined by {taken}")
         places[point.name] = point.value
     return places
 
 
+def _system_of(name: str) -> str | None:
+    """The system whose module a name belongs to. Names that are listed above stay where they are."""
+    system, dot, _ = name.partition(".")
+    return system if dot and name not in BUILT_IN and system in systems() else None
+
+
 def names() -> list[str]:
-    """Names of all functions, sorted."""
-    return sorted(_places())
+    """Names of all functions, sorted. Imports the modules of all systems."""
+    return sorted({*_places(), *(name for system in systems() for name in of_system(system))})
 
 
 @cache
 def get(name: str) -> Function[Any]:
     """The function of that name. Raises NotFound with the names that come nearest."""
+    system = _system_of(name)
+    if system is not None and name in of_system(system):
+        return of_system(system)[name]()
     place = _places().get(name)
     if place is None:
         import difflib
