@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -20,19 +20,22 @@ from agent.errors import AnswerLost, StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
+from agent.functions.confirming import FIRST_LOOK as FIRST_LOOK
+from agent.functions.confirming import LOOKS as LOOKS
+from agent.functions.confirming import failed_item as failed_item
+from agent.functions.confirming import judged as judged
+from agent.functions.confirming import not_confirmed as not_confirmed
+from agent.functions.confirming import settled as settled
+from agent.functions.confirming import still_there as still_there
 from agent.functions.microsoft365.checks import SYSTEM, account_findings
 from agent.services.microsoft.errors import ServiceRefused, answer_lost
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.settings import KIND
 from agent.services.microsoft.tenant import Tenant
-from agent.services.rest import waiting
 
 #: What is asked about an account whenever it is looked up.
 SELECT = "id,userPrincipalName,displayName,mail,onPremisesSyncEnabled"
-#: The directory answers from several copies: looks until they agree, and the first wait in seconds.
-LOOKS, FIRST_LOOK = 5, 0.5
 _GONE = "Microsoft 365 deleted account"
-T = TypeVar("T")
 
 
 def account_name(value: str) -> str:
@@ -285,57 +288,3 @@ def patch_user(
 
 def _only(body: Mapping[str, Any], select: str) -> dict[str, Any]:
     return {name: body.get(name) for name in select.split(",")}
-
-
-def settled(ask: Callable[[], T], good: Callable[[T], bool], *, first: T | None = None, looks: int = LOOKS) -> T:
-    """Ask until the answer is as wanted. Raises StepError when it never is: the change is not confirmed."""
-    answer = ask() if first is None else first
-    for look in range(looks - 1):
-        if good(answer):
-            return answer
-        waiting.pause(FIRST_LOOK * 2**look)
-        answer = ask()
-    if good(answer):
-        return answer
-    raise not_confirmed("the tenant accepted the change, and does not show it")
-
-
-def not_confirmed(message: str, kind: str = INTEGRATION_ERROR) -> StepError:
-    """Done by the word of the service, and not seen when asked."""
-    return StepError(message, type=kind, code="not_confirmed", remediation="Retry the run: the step asks first.")
-
-
-#: Outcomes of one thing among several that are as good as done, or left alone for a reason.
-FINE = ("removed", "granted", "changed", "already", "kept", "accepted")
-
-
-def failed_item(error: Exception) -> dict[str, Any]:
-    """The result of one thing of which the tenant, asked afterwards, says that it is not done."""
-    said = error.typed if isinstance(error, AnswerLost) else error
-    code, kind = (said.code, said.type) if isinstance(said, StepError) else (None, INTEGRATION_ERROR)
-    return {"outcome": "failed", "reason": str(error), "code": code, "error_type": kind}
-
-
-def still_there(service: str = "Exchange", error: object = None) -> dict[str, Any]:
-    """The result of one thing that a service shows as before: its error, or that it gave none."""
-    if isinstance(error, Exception):
-        return failed_item(error)
-    return {
-        "outcome": "failed",
-        "reason": f"{service} accepted it and still shows it as before",
-        "code": "not_confirmed",
-    }
-
-
-def judged(items: Sequence[Mapping[str, Any]], what: str, **result: Any) -> Outcome:
-    """The outcome over many things: failed when one failed. `items` stand under `what` in the result."""
-    result = {what: [dict(item) for item in items], **result}
-    failed = [i for i in items if i["outcome"] not in FINE]
-    if not failed:
-        return Outcome.succeeded(**result)
-    first = failed[0]
-    error = StepError(
-        f"{len(failed)} of {len(items)} {what} did not work: {first['reason']}",
-        type=first.get("error_type") or INTEGRATION_ERROR, code=first.get("code") or "not_confirmed",
-    )  # fmt: skip
-    return Outcome.failed(error, **result)
