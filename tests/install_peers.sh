@@ -14,6 +14,7 @@ bash:bash
 busybox:busybox
 zsh:zsh
 shellcheck:shellcheck
+chromium:chromium
 '
 PATH=$PATH:/usr/sbin:/sbin
 

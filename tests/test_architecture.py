@@ -42,6 +42,7 @@ NEIGHBOURS = {
     ("installation", "content"): "an installation is all of these, opened on first use",
     ("installation", "database"): "an installation is all of these, opened on first use",
     ("installation", "secrets"): "an installation is all of these, opened on first use",
+    ("cli", "web"): "`exeunt serve` serves the console",
     ("inventory", "transports"): "the contact probe asks the transport of a computer whether it answers",
     ("inventory", "services"): "the contact probe reaches a computer with its credential",
 }

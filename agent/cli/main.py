@@ -55,6 +55,7 @@ PLACES = {
     "report": ("agent.cli.report", "report", "Evidence per client, and what was left over."),
     "backup": ("agent.cli.backup", "backup", "Backups of leavers' data: list, verify, restore."),
     "worker": ("agent.cli.worker", "worker", "Execute runs and tick the monitors until it is told to stop."),
+    "serve": ("agent.cli.serve", "serve", "The console and the API, with a worker beside them."),
     "completion": ("agent.cli.completion", "completion", "Shell completion for bash, zsh and fish."),
 }
 

@@ -1,0 +1,102 @@
+"""What becomes of errors: one shape for programs (RFC 9457), a page for people, a message in the page for htmx."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from agent.errors import (
+    Conflict,
+    ContentError,
+    ExeuntError,
+    Forbidden,
+    GuardrailRefused,
+    NotFound,
+    NotSignedIn,
+    StoreError,
+    UsageError,
+)  # fmt: skip
+from agent.web.problems import TooLarge, problem
+from agent.web.rendering import page
+
+log = structlog.get_logger()
+#: The first class that fits counts.
+STATUSES: tuple[tuple[type[ExeuntError], int], ...] = (
+    (NotSignedIn, 401), (Forbidden, 403), (NotFound, 404), (Conflict, 409), (GuardrailRefused, 409),
+    (UsageError, 400), (StoreError, 503), (ExeuntError, 500),
+)  # fmt: skip
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Let every error of a request end here."""
+    for kind, handler in (
+        (ExeuntError, _on_error), (RequestValidationError, _on_validation), (HTTPException, _on_http),
+        (TooLarge, _on_too_large), (Exception, _on_fault_of_ours),
+    ):  # fmt: skip
+        app.add_exception_handler(kind, handler)
+
+
+def _answer(request: Request, status: int, detail: str, **more: Any) -> Response:
+    title = HTTPStatus(status).phrase
+    if request.url.path.startswith("/api/"):
+        return problem(request.url.path, status, title, detail, **more)
+    if request.headers.get("hx-request") == "true":
+        answer = page(request, "fault_message.html", status=status, detail=detail, errors=more.get("errors", []))
+        answer.headers.update({"hx-retarget": "#messages", "hx-reswap": "innerHTML"})
+    else:
+        answer = page(request, "fault.html", title=title, detail=detail, errors=more.get("errors", []))
+    answer.status_code = status
+    return answer
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ExeuntError)
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    if status == 401 and not request.url.path.startswith("/api/"):
+        return _to_sign_in(request)
+    if status >= 500:
+        log.error("request_failed", path=request.url.path, reason=str(error), kind=type(error).__name__)
+    more: dict[str, Any] = {}
+    if isinstance(error, GuardrailRefused):
+        more["guardrail"] = error.guardrail
+    if isinstance(error, ContentError):
+        more["errors"] = [{"where": error.key or "", "line": error.line, "message": error.reason}]
+    return _answer(request, status, str(error), **more)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """To the sign-in, and back afterwards; only a page that was asked for can be returned to."""
+    target = "/sign-in"
+    if request.method == "GET" and request.url.path != "/":
+        target += "?next=" + quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""), safe="/")
+    if request.headers.get("hx-request") == "true":
+        return Response(status_code=401, headers={"hx-redirect": target})
+    return RedirectResponse(target, 303)
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # The input is left out: it may be a password.
+    errors = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+    return _answer(request, 400, f"{len(errors)} value(s) are not as they must be", errors=errors)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _answer(request, error.status_code, str(error.detail))
+
+
+async def _on_too_large(request: Request, error: Exception) -> Response:
+    return _answer(request, 413, str(error))
+
+
+async def _on_fault_of_ours(request: Request, error: Exception) -> Response:
+    # The server logs the traceback; whoever asked learns that it was not their fault, and nothing of its inside.
+    return _answer(request, 500, "this is a fault of Exeunt: its log says more; nothing was confirmed as done")

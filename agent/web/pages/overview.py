@@ -1,0 +1,19 @@
+"""The first page."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from agent.web.asking import Here, Who
+from agent.web.reads.overview import overview
+from agent.web.rendering import page
+
+router = APIRouter()
+
+
+@router.get("/")
+def show(request: Request, here: Here, who: Who) -> Response:
+    """What stands out now."""
+    with here.database.reading() as session:
+        found = overview(session, who.clients())
+    return page(request, "overview.html", overview=found)

@@ -1,0 +1,18 @@
+"""The one shape of an error for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+
+class TooLarge(Exception):
+    """The body is larger than the route takes."""
+
+
+def problem(path: str, status: int, title: str, detail: str, **more: Any) -> JSONResponse:
+    """An error as RFC 9457 has it. `more`: further members, such as `errors` or `guardrail`."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": path, **more}
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
