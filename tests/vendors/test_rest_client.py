@@ -461,3 +461,20 @@ _JSON = st.recursive(
 def test_a_place_in_a_body_is_found_or_not(body: Any, path: str) -> None:
     at(body, path)
     assert at({"a": [{"b": body}]}, "a.0.b") == body
+
+
+# --- what a failure after it means
+
+
+def test_only_a_change_that_may_have_been_accepted_counts_as_written(client: RestClient, shop: Shop) -> None:
+    for fault in (403, 404, 429, 503):
+        shop.faults.clear()
+        shop.fault("change", fault)
+        with pytest.raises(RestRefused):
+            client.send(CHANGE)
+        assert not client.wrote
+    shop.faults.clear()
+    shop.fault("change", 500)
+    with pytest.raises(AnswerLost):
+        client.send(CHANGE)
+    assert client.wrote

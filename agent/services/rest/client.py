@@ -116,7 +116,7 @@ class RestClient:
     def __init__(self, service: Service, settings: RestSettings, signing: Signing, *, run_id: str) -> None:
         self.service, self.settings, self._signing = service, settings, signing
         self._http = http_client(settings, user_agent(run_id))
-        #: Whether anything but a question was sent.
+        #: Whether a change was accepted, or may have been: what fails after it leaves the outcome unknown.
         self.wrote = False
 
     def __enter__(self) -> Self:
@@ -194,8 +194,13 @@ class RestClient:
                 if not call.repeatable:
                     raise failure from None
             else:
-                self.wrote |= not call.reads
-                if self._is_success(answer, expect):
+                accepted = self._is_success(answer, expect)
+                self.wrote |= (
+                    not call.reads
+                    and (accepted or answer.status >= 500 or answer.status == 303)
+                    and answer.status != 503
+                )
+                if accepted:
                     return answer
                 if answer.status == 401 and not renewed and self._signing.refused():
                     renewed = True
