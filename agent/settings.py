@@ -82,6 +82,16 @@ class Settings(BaseSettings):
         None, pattern="^https?://[^/?#@]+$",
         description="Where the console is reached, such as https://exeunt.example.com; used in links of messages",
     )
+    session_hours: int = Field(12, ge=1, le=720, description="A session of the console ends after so many hours")
+    session_idle_minutes: int = Field(
+        60, ge=2, le=10_080, description="A session of the console that nobody uses ends after so many minutes"
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        description="Issuer for sign-in by OpenID Connect, such as https://login.microsoftonline.com/TENANT-ID/v2.0",
+    )
+    oidc_client_id: str | None = Field(None, description="Exeunt's client id at that issuer")
+    oidc_client_secret: str | None = Field(None, repr=False, description="Secret of that client")
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
     )

@@ -39,6 +39,14 @@ class User(SQLModel, table=True):
     preferences: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
 
 
+class UserName(SQLModel, table=True):
+    """Each name that a person has or had, case-folded: none is ever given to another person."""
+
+    __tablename__ = "user_name"
+    key: str = Field(primary_key=True)
+    user_id: str = Field(foreign_key="user_account.id", index=True)
+
+
 class UserGrant(SQLModel, table=True):
     """A role of a person at one client, or at all (null). Those of the identity provider are renewed at each sign-in."""
 

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from agent import audit
 from agent.errors import Conflict
 from agent.installation import Installation
+from agent.model.access import OneTimeLink, User
 from agent.model.administration import Credential, SystemProperty
 from agent.model.fields import ExtraFieldData
 from agent.secrets import PREFIX, SecretBox, keep_first_key, load_secret_box
@@ -17,12 +18,12 @@ from agent.services import backup_keys
 
 
 def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
-    """Encrypt every credential, secret field, secret property and backup's key with the first key; how many of each.
+    """Encrypt every stored secret and backup's key with the first key; how many of each.
 
     All or nothing; doing it again is harmless. Raises SettingsError when one of them cannot be decrypted.
     """
     box = load_secret_box(installation.settings)
-    counts = {"credentials": 0, "fields": 0, "properties": 0}
+    counts = {"credentials": 0, "fields": 0, "properties": 0, "authenticator apps": 0, "links": 0}
     with installation.database.session() as session:
         for kind, row, attribute in _tokens(session):
             if isinstance(row, ExtraFieldData):
@@ -76,3 +77,7 @@ def _tokens(session: Session) -> Iterator[tuple[str, Any, str]]:
         yield "fields", value, "value"
     for row in session.exec(select(SystemProperty).where(col(SystemProperty.is_secret).is_(True))):
         yield "properties", row, "value"
+    for user in session.exec(select(User).where(col(User.totp_secret).is_not(None))):
+        yield "authenticator apps", user, "totp_secret"
+    for link in session.exec(select(OneTimeLink).where(col(OneTimeLink.secret).is_not(None))):
+        yield "links", link, "secret"
