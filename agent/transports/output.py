@@ -44,7 +44,7 @@ class OutputCollector:
     head_bytes: so much of each stream is kept in memory; above it the stream goes to its file as well.
     file_limit_bytes: largest file; what comes after is counted and dropped.
     masks: secrets; they and their encoded forms are replaced by `***` before anything is kept.
-    live: write the files from the first byte, for somebody who is watching.
+    live: write the files from the first byte, for somebody who is watching; one that the head holds whole goes at the end.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class _Stream:
         # One after the other: the decoder's last character may complete a secret.
         self._keep(self.masker.feed(self.decoder.decode(b"", True).replace("\0", "")))
         self._keep(self.masker.flush())
-        self._close()
+        self._end_file()
         result = StreamResult(
             text=self.head.decode("utf-8", "ignore"),  # a character that the limit cuts is left out
             bytes=self.received,
@@ -165,6 +165,15 @@ class _Stream:
                 view = view[count:]
         except OSError as error:
             self._give_up(error)
+
+    def _end_file(self) -> None:
+        if self.live and not self.overflowed:
+            # Nothing is lost with it, not even where the disk was full.
+            if self.file is not None:
+                os.close(self.file)
+                self.path.unlink(missing_ok=True)
+            self.file, self.written, self.offered, self.lost = None, 0, 0, None
+        self._close()
 
     def _close(self) -> None:
         if self.file is None:

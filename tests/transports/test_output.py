@@ -71,7 +71,15 @@ def test_live_output_can_be_read_before_the_end(tmp_path: Path) -> None:
     output = collector(tmp_path, ("hunter2hunter2",), live=True)
     output.write("stdout", b"first line\n")
     assert (tmp_path / "step.stdout").read_bytes() == b"first line\n"
-    output.finish()
+    assert output.finish()["stdout"]["file"] is None
+    assert not (tmp_path / "step.stdout").exists()
+
+
+def test_live_output_that_the_head_cannot_hold_stays(tmp_path: Path) -> None:
+    output = collector(tmp_path, head=10, live=True)
+    output.write("stdout", b"0123456789abcdef")
+    assert output.finish()["stdout"]["file"] == "step.stdout"
+    assert (tmp_path / "step.stdout").read_bytes() == b"0123456789abcdef"
 
 
 def test_100_megabytes_are_never_held_in_memory(tmp_path: Path) -> None:
