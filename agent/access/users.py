@@ -112,6 +112,28 @@ def set_grants(installation: Installation, user_id: str, wanted: Collection[Gran
         grants.put(session, user, wanted, source=grants.LOCAL, actor=actor)
 
 
+def grant(installation: Installation, user_id: str, given: Grant, *, actor: str) -> None:
+    """Give one more role. Raises Conflict when the person has it already, NotFound for a client that does not exist."""
+    with installation.database.session() as session:
+        grants.lock_administrators(session)
+        user = session.get_one(User, user_id, with_for_update=True)
+        present = grants.grants_of(session, user_id, source=grants.LOCAL)
+        if given in present:
+            raise Conflict(f"{user.name} has that role there already")
+        grants.put(session, user, [*present, given], source=grants.LOCAL, actor=actor)
+
+
+def revoke(installation: Installation, user_id: str, taken: Grant, *, actor: str) -> None:
+    """Take one role away. Raises Conflict when the person does not have it, or is the last administrator of the server."""
+    with installation.database.session() as session:
+        grants.lock_administrators(session)
+        user = session.get_one(User, user_id, with_for_update=True)
+        present = grants.grants_of(session, user_id, source=grants.LOCAL)
+        if taken not in present:
+            raise Conflict(f"{user.name} does not have that role there, or has it from the identity provider's groups")
+        grants.put(session, user, [g for g in present if g != taken], source=grants.LOCAL, actor=actor)
+
+
 def change_password(installation: Installation, user_id: str, old: str, new: str, *, keep: str | None = None) -> None:
     """A person changes the own password; all sessions but that of the token `keep` end.
 

@@ -50,6 +50,8 @@ PLACES = {
     "ticket": ("agent.cli.ticket", "ticket", "Tickets with their comments."),
     "notification": ("agent.cli.notification", "notification", "Mail that was sent, waits or was kept as failed."),
     "credential": ("agent.cli.credential", "credential", "How to reach machines and services."),
+    "user": ("agent.cli.user", "user", "People who may sign in to the console, and their roles."),
+    "token": ("agent.cli.token", "token", "Tokens with which programs call the API."),
     "audit": ("agent.cli.audit", "audit", "The audit trail: read, verify, export."),
     "content": ("agent.cli.content", "content", "Check all scripts, monitors and alert templates."),
     "report": ("agent.cli.report", "report", "Evidence per client, and what was left over."),
