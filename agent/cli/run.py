@@ -169,7 +169,7 @@ def retry(caller: Caller, run_id: str, reason: str | None, wait: bool) -> None:
 @click.option("--wait", is_flag=True, help="Wait for the end.")
 @pass_caller
 def rollback(caller: Caller, run_id: str, reason: str, dry_run: bool, wait: bool) -> None:
-    """Put a person's Active Directory account back as it was before a run that is over and kept a snapshot of it."""
+    """Put a person's accounts back as they were before a run that is over and kept snapshots of them."""
     from agent.running.rollback import draft_rollback, store_rollback
 
     found = draft_rollback(caller.installation, run_id, actor=caller.actor, reason=reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Any
@@ -14,10 +14,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from m365_context import UserContext
+from m365_runs import execute
 from tenant_server import Server, running
 from tenant_state import TestTenant, make_tenant
 
 from agent.installation import Installation
+from agent.model.places import Contact
+from agent.running.planning import draft_plan, store_plan
+from agent.running.requests import PlanOrigin, RunRequest
+from agent.running.tree import RunTree
+from agent.secrets import create_key
+from agent.services import credentials
 from agent.services.microsoft import tokens
 from agent.services.rest import waiting
 from agent.settings import Settings
@@ -109,3 +116,34 @@ def context(any_workspace: Installation, server: Server, contoso: TestTenant, ap
     return UserContext(
         any_workspace, {"microsoft365": (server.settings(contoso), {"certificate": app_certificate})}
     )  # fmt: skip
+
+
+@pytest.fixture
+def run(installation: Installation, two_clients: Any, server: Server, app_certificate: str) -> Callable[..., RunTree]:
+    """Run a script of the package on Alex of Contoso. Fabrikam has a credential of its own."""
+    create_key(installation.settings)
+    places = {"contoso": two_clients.contoso, "fabrikam": two_clients.fabrikam}
+    for tenant in server.tenants:
+        name = tenant.domain.removesuffix(".test")
+        credentials.add(
+            installation, kind="microsoft365", name=f"{name}-tenant", client_id=places[name],
+            settings=server.settings(tenant), secret={"certificate": app_certificate}, actor="tester",
+        )  # fmt: skip
+    with installation.database.session() as session:
+        contact = Contact(
+            client_id=two_clients.contoso, external_id="alex", name="Alex Baker", email="alex@contoso.test",
+            manager_email="mia@contoso.test", status="Terminated", termination_date="2020-01-01",
+        )  # fmt: skip
+        session.add(contact)
+        session.flush()
+        contact_id = contact.contact_id
+    assert contact_id is not None
+
+    def started(script: str, **parameters: str) -> RunTree:
+        request = RunRequest("Microsoft 365 - " + script, "contact", contact_id, parameters)
+        draft = draft_plan(installation, [request], PlanOrigin("tester"))
+        assert draft.targets, draft.skipped
+        run_id = store_plan(installation, draft).run_ids[0]
+        return execute(installation, run_id)
+
+    return started

@@ -46,6 +46,9 @@ PARAMETERS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "Remove-DistributionGroupMember": {
         "Identity": str, "Member": str, "BypassSecurityGroupManagerCheck": bool, "Confirm": bool
     },
+    "Add-DistributionGroupMember": {
+        "Identity": str, "Member": str, "BypassSecurityGroupManagerCheck": bool, "Confirm": bool
+    },
 }  # fmt: skip
 
 
@@ -141,6 +144,8 @@ def _set_mailbox(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
         box.converting = box.converting or box.conversion_takes
         if not box.converting:
             box.kind = "SharedMailbox"
+    if p.get("Type") == "Regular" and box.kind != "UserMailbox":
+        box.kind = "UserMailbox"
     if "HiddenFromAddressListsEnabled" in p:
         box.hidden = p["HiddenFromAddressListsEnabled"]
     if "ForwardingAddress" in p:
@@ -204,7 +209,7 @@ def _remove_send_as(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any
 def _get_recipient(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
     found = _found(tenant, p["Identity"])
     return [
-        {"ExternalDirectoryObjectId": found.id, "PrimarySmtpAddress": found.mail,
+        {"Identity": found.alias, "ExternalDirectoryObjectId": found.id, "PrimarySmtpAddress": found.mail,
          "DistinguishedName": f"CN={found.alias},OU={tenant.domain}"}
     ]  # fmt: skip
 
@@ -270,6 +275,14 @@ def _set_message(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
+def _join(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
+    group, who = tenant.recipient(p["Identity"]), _recipient_id(tenant, p["Member"])
+    if not isinstance(group, Group) or not group.mail_enabled or "Unified" in group.types:
+        raise ExchangeError("Management.ManagementObjectNotFoundException", "The group couldn't be found.", 404)
+    group.members.add(who)
+    return []
+
+
 def _leave(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
     group, who = tenant.recipient(p["Identity"]), _recipient_id(tenant, p["Member"])
     if not isinstance(group, Group) or not group.mail_enabled or "Unified" in group.types:
@@ -292,5 +305,5 @@ _CMDLETS: dict[str, Callable[[TestTenant, dict[str, Any]], list[dict[str, Any]]]
     "Get-MobileDevice": _get_phones, "Get-MobileDeviceStatistics": _get_phones, "Remove-MobileDevice": _remove_phone,
     "Clear-MobileDevice": _clear_phone, "Remove-CalendarEvents": _cancel, "Invoke-ChangeMeetingOrganizer": _transfer,
     "Get-MailboxMessageConfiguration": _get_message, "Set-MailboxMessageConfiguration": _set_message,
-    "Remove-DistributionGroupMember": _leave,
+    "Remove-DistributionGroupMember": _leave, "Add-DistributionGroupMember": _join,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ SPEC = Path(__file__).parents[3] / "shared" / "specs" / "graph-offboarding.opena
 #: Calls that the contract does not have (it is a part of v1.0): their shapes are our reading of the manuals.
 OUTSIDE = ("/admin/teams/telephoneNumberManagement/", "/sites/getAllSites")
 OUTSIDE_ENDS = ("/children",)
+#: Likewise, of a path that the contract has with other methods only.
+OUTSIDE_CALLS = (
+    re.compile(r"POST /users/[^/]+/calendar/calendarPermissions"),
+    re.compile(r"POST /roleManagement/directory/roleAssignments"),
+)
 
 
 def require() -> None:
@@ -32,6 +38,8 @@ def _contract() -> Any:
 def violations(method: str, path: str, query: dict[str, str], body: Any, status: int, answer: Any) -> list[str]:
     """What a request and its answer break, in words."""
     if path.startswith(OUTSIDE) or path.endswith(OUTSIDE_ENDS):
+        return []
+    if any(call.fullmatch(f"{method} {path}") for call in OUTSIDE_CALLS):
         return []
     return list(
         _checked(method, path, *(json.dumps(v, sort_keys=True) for v in (query, body)), status, json.dumps(answer))

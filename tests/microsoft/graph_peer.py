@@ -259,6 +259,9 @@ def _added(tenant: TestTenant, group: str, body: Any, kind: str) -> Answer:
             "Request_BadRequest", f"One or more added object references already exist for the property '{kind}'."
         )
     people.add(new)
+    if kind == "members":
+        for sku in tenant.groups[group].licences:
+            tenant.users[new].licences.setdefault(sku, set()).add(group)
     return 204, None
 
 
@@ -314,6 +317,8 @@ def assign(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
             return 400, error("Request_BadRequest", "User does not have a corresponding license.")
     for sku in body["removeLicenses"]:
         _drop(found, sku, None)
+    for added in body["addLicenses"]:
+        found.licences.setdefault(added["skuId"], set()).add(None)
     return 200, shown_user(tenant, found)
 
 
@@ -335,6 +340,18 @@ def role_assignments(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
          "roleDefinition": {"id": name, "displayName": name}}
         for key, (account, name) in tenant.roles.items() if account == who[1]
     ]  # fmt: skip
+
+
+@route("POST", "/roleManagement/directory/roleAssignments")
+def add_role(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
+    key, given = (
+        f"assignment-{len(tenant.roles)}-{body['roleDefinitionId']}",
+        (body["principalId"], body["roleDefinitionId"]),
+    )
+    if given in tenant.roles.values():
+        return 409, error("Conflict", "The role assignment already exists.")
+    tenant.roles[key] = given
+    return 201, {"id": key, "principalId": given[0], "roleDefinitionId": given[1], "directoryScopeId": "/"}
 
 
 @route("DELETE", "/roleManagement/directory/roleAssignments/{assignment}")
@@ -425,6 +442,16 @@ def calendar_permissions(tenant: TestTenant, *, user: str, query: Any, body: Any
         {"id": key, "role": role, "isRemovable": bool(address), "emailAddress": {"name": "Alex Baker", "address": address}}
         for key, (address, role) in [*mine, *box.calendar.items()]
     ]  # fmt: skip
+
+
+@route("POST", "/users/{user}/calendar/calendarPermissions")
+def add_calendar_permission(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
+    box = user_or_404(tenant, user).mailbox
+    if box is None:
+        return _no_mailbox()
+    address = body["emailAddress"]["address"]
+    box.calendar[f"p-{address}"] = (address, body["role"])
+    return 201, {"id": f"p-{address}", "role": body["role"], "emailAddress": body["emailAddress"]}
 
 
 @route("DELETE", "/users/{user}/calendar/calendarPermissions/{permission}")

@@ -27,9 +27,28 @@ def answer(
     if admin and headers.get("X-HTTP-Method") == "MERGE" and headers.get("IF-MATCH") == "*":
         (site.admins.add if body["IsSiteAdmin"] else site.admins.discard)(int(admin[1]))
         return 204, None
+    found = re.fullmatch(r"getuserbyid\((\d+)\)/groups", call)
+    if found and method == "GET":
+        return 200, {"value": [{"Id": g} for g, members in sorted(site.groups.items()) if int(found[1]) in members]}
+    found = re.fullmatch(r"roleassignments/getbyprincipalid\((\d+)\)/roledefinitionbindings", call)
+    if found and method == "GET":
+        roles = site.roles.get(int(found[1]))
+        return (200, {"value": [{"Id": r} for r in sorted(roles)]}) if roles else (404, None)
+    found = re.fullmatch(r"roleassignments/addroleassignment\(principalid=(\d+),roledefid=(\d+)\)", call)
+    if found and method == "POST":
+        site.roles.setdefault(int(found[1]), set()).add(int(found[2]))
+        return 200, {}
+    found = re.fullmatch(r"sitegroups\((\d+)\)/users", call)
+    if found and method == "POST":
+        site.groups[int(found[1])].add(site.users[body["LoginName"].removeprefix(_CLAIM)])
+        return 201, {"Id": site.users[body["LoginName"].removeprefix(_CLAIM)]}
     name = query.get("@v", "").strip("'").removeprefix(_CLAIM)
     if call == "siteusers/removebyloginname(@v)" and method == "POST":
-        return (204, None) if site.users.pop(name, None) else (404, None)
+        number = site.users.pop(name, None)
+        for places in (site.admins, *site.groups.values()):
+            places.discard(number or 0)
+        site.roles.pop(number or 0, None)
+        return (204, None) if number else (404, None)
     if call == "siteusers(@v)" and method == "GET":
         return _user(site, name)
     return 404, None

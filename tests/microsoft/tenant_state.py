@@ -99,6 +99,9 @@ class Site:
     users: dict[str, int] = field(default_factory=dict)
     admins: set[int] = field(default_factory=set)
     sharing: int = 2
+    #: The site's groups and their members, and role definitions that were assigned to an account itself.
+    groups: dict[int, set[int]] = field(default_factory=dict)
+    roles: dict[int, set[int]] = field(default_factory=dict)
     #: Object ids with write permission on the root of its drive.
     writers: set[str] = field(default_factory=set)
 
@@ -213,7 +216,8 @@ def _fill_leaver(tenant: TestTenant, alex: User, mia: User) -> None:
     tenant.roles = {f"assignment-{alex.id}-1": (alex.id, "User Administrator"), "other": (mia.id, "Global Reader")}
     tenant.sites = {
         f"/personal/{alex.id}": Site(users={alex.upn: 5}, admins={5}),
-        "/sites/sales": Site(users={alex.upn: 9, mia.upn: 10}), "/sites/quiet": Site(users={mia.upn: 3}),
+        "/sites/sales": Site(users={alex.upn: 9, mia.upn: 10}, groups={3: {9}, 4: {10}}, roles={9: {1073741827}}),
+        "/sites/quiet": Site(users={mia.upn: 3}),
     }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ REQUESTS = {
     "grant_onedrive_access": 6,
     "grant_onedrive_access-write": 5,
     "disable_onedrive_sharing": 4,
-    "remove_sharepoint_direct_grants": 5,
+    "remove_sharepoint_direct_grants": 7,
     "reassign_direct_reports": 4,
     "clear_manager": 3,
     "unassign_teams_number": 3,

@@ -9,78 +9,15 @@ from typing import Any
 
 import pytest
 from m365_cases import box
+from m365_runs import states
 from tenant_server import Server
 from tenant_state import TestTenant, made_id
 
-from agent.installation import Installation
-from agent.model.places import Contact
-from agent.model.runs import RunState, ScriptRun
-from agent.running.executor import Executor
-from agent.running.planning import draft_plan, store_plan
-from agent.running.requests import PlanOrigin, RunRequest
-from agent.running.tree import RunTree, load_tree
-from agent.secrets import create_key
-from agent.services import credentials
+from agent.model.runs import RunState
+from agent.running.tree import RunTree
 
 PACKAGE = "Microsoft 365 - "
 ORDER = ("Security Actions", "Access Revocation", "Data Transfer", "License Reclamation", "Cleanup", "Deletion")
-
-
-class Queue:
-    """What would be queued; every segment is executed at once, whatever its delay."""
-
-    def __init__(self) -> None:
-        self.queued: list[tuple[str, int, float]] = []
-
-    def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
-        self.queued.append((run_id, segment, delay_seconds))
-
-
-@pytest.fixture
-def run(installation: Installation, two_clients: Any, server: Server, app_certificate: str) -> Callable[..., RunTree]:
-    """Run a script of the package on Alex of Contoso. Fabrikam has a credential of its own."""
-    create_key(installation.settings)
-    places = {"contoso": two_clients.contoso, "fabrikam": two_clients.fabrikam}
-    for tenant in server.tenants:
-        name = tenant.domain.removesuffix(".test")
-        credentials.add(
-            installation, kind="microsoft365", name=f"{name}-tenant", client_id=places[name],
-            settings=server.settings(tenant), secret={"certificate": app_certificate}, actor="tester",
-        )  # fmt: skip
-    with installation.database.session() as session:
-        contact = Contact(
-            client_id=two_clients.contoso, external_id="alex", name="Alex Baker", email="alex@contoso.test",
-            manager_email="mia@contoso.test", status="Terminated", termination_date="2020-01-01",
-        )  # fmt: skip
-        session.add(contact)
-        session.flush()
-        contact_id = contact.contact_id
-    assert contact_id is not None
-
-    def execute(script: str, **parameters: str) -> RunTree:
-        request = RunRequest(PACKAGE + script, "contact", contact_id, parameters)
-        draft = draft_plan(installation, [request], PlanOrigin("tester"))
-        assert draft.targets, draft.skipped
-        run_id = store_plan(installation, draft).run_ids[0]
-        queue = Queue()
-        with installation.database.session() as session:
-            found = session.get(ScriptRun, run_id)
-            assert found is not None
-            found.state = RunState.QUEUED
-            session.add(found)
-            queue.enqueue(run_id, found.segment, found.client_id)
-        executor = Executor(installation, queue)  # type: ignore[arg-type]
-        while queue.queued:
-            queued_run, segment, _ = queue.queued.pop(0)
-            executor.execute(queued_run, segment)
-        with installation.database.reading() as session:
-            return load_tree(session, run_id)
-
-    return execute
-
-
-def states(tree: RunTree) -> dict[str, str]:
-    return {s.name: f"{s.state}: {(s.error or {}).get('message')}" for s in tree.steps if s.state != "skipped"}
 
 
 def test_a_person_leaves_phase_by_phase(

@@ -20,7 +20,7 @@ from agent.services.directory.accounts import DISABLED, Account
 from agent.services.directory.names import escape_filter, guid_dn
 from agent.services.directory.port import Change
 
-CANNOT = ["the password: it was never known; set a new one"]
+CANNOT = ("the password: it was never known; set a new one",)
 
 
 class Named(BaseModel):
@@ -148,7 +148,7 @@ class RestoreFromSnapshot(AccountFunction[RestoreSnapshotParameters]):
         for row in rows:
             if row["part"] in left and row["restored"]:
                 row.update(restored=False, reason="it is not as the snapshot has it")
-        facts = work.facts(work.now(), restored=rows, cannot_be_restored=CANNOT)
+        facts = work.facts(work.now(), restored=rows, cannot_be_restored=list(CANNOT))
         if all(row["restored"] for row in rows):
             return Outcome.succeeded(**facts)
         return Outcome.failed(errors[0] if errors else _differs(left), **facts)

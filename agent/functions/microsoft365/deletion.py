@@ -27,7 +27,13 @@ from agent.services.microsoft.tenant import Tenant
 KEPT_DAYS = 30
 
 
-def _is_deleted(tenant: Tenant, object_id: str) -> bool:
+def restore_call(object_id: str) -> Call:
+    """The call that brings a deleted account back."""
+    return Call("POST", path_of("directory", "deletedItems", object_id, "restore"), {}, may_repeat=True)
+
+
+def is_deleted(tenant: Tenant, object_id: str) -> bool:
+    """Whether the account is among the deleted ones."""
     try:
         tenant.graph.call(get("directory", "deletedItems", object_id))
     except ServiceRefused as error:
@@ -37,7 +43,8 @@ def _is_deleted(tenant: Tenant, object_id: str) -> bool:
     return True
 
 
-def _exists(tenant: Tenant, object_id: str) -> bool:
+def exists(tenant: Tenant, object_id: str) -> bool:
+    """Whether the account is among the accounts."""
     try:
         tenant.graph.call(get("users", object_id, select="id"))
     except ServiceRefused as error:
@@ -59,7 +66,7 @@ class _DeletionFunction(UserFunction[UserParameters]):
             return find_account(tenant, parameters.user)
         except StepError as error:
             gone = deleted_account(context, parameters.user, tenant.id) if error.type == ACCOUNT_NOT_FOUND else None
-            if gone is None or not _is_deleted(tenant, gone):
+            if gone is None or not is_deleted(tenant, gone):
                 raise
         return account_of(tenant.graph.call(get("directory", "deletedItems", gone)))
 
@@ -78,7 +85,7 @@ class DeleteUser(_DeletionFunction):
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Delete, and see it among the deleted ones."""
-        if _is_deleted(work.tenant, work.user.id):
+        if is_deleted(work.tenant, work.user.id):
             return Outcome.succeeded(outcome="already")
         # Recorded first: afterwards the name finds nothing.
         remember_deleted(work)
@@ -87,7 +94,7 @@ class DeleteUser(_DeletionFunction):
         except ServiceRefused as error:
             if not error.missing:
                 raise
-        settled(lambda: _is_deleted(work.tenant, work.user.id), lambda deleted: deleted)
+        settled(lambda: is_deleted(work.tenant, work.user.id), lambda deleted: deleted)
         now = utcnow()
         return Outcome.succeeded(
             outcome="removed",
@@ -97,7 +104,7 @@ class DeleteUser(_DeletionFunction):
 
     def done(self, work: Work[UserParameters]) -> bool:
         """Whether it is among the deleted ones."""
-        return _is_deleted(work.tenant, work.user.id)
+        return is_deleted(work.tenant, work.user.id)
 
 
 class RestoreUser(_DeletionFunction):
@@ -117,13 +124,12 @@ class RestoreUser(_DeletionFunction):
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Restore, and see it among the accounts."""
-        if _exists(work.tenant, work.user.id):
+        if exists(work.tenant, work.user.id):
             return Outcome.succeeded(outcome="already")
-        path = path_of("directory", "deletedItems", work.user.id, "restore")
-        work.tenant.graph.call(Call("POST", path, {}, may_repeat=True))
-        settled(lambda: _exists(work.tenant, work.user.id), lambda exists: exists)
+        work.tenant.graph.call(restore_call(work.user.id))
+        settled(lambda: exists(work.tenant, work.user.id), lambda exists: exists)
         return Outcome.succeeded(outcome="changed")
 
     def done(self, work: Work[UserParameters]) -> bool:
         """Whether it is among the accounts."""
-        return _exists(work.tenant, work.user.id)
+        return exists(work.tenant, work.user.id)

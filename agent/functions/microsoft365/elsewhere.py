@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from agent.functions.base import Outcome
+from agent.functions.microsoft365 import grants
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, judged, still_there
 from agent.functions.microsoft365.delegation import HASH_TABLE, rights_of
 from agent.functions.microsoft365.mailboxes import mail
@@ -49,6 +50,7 @@ class RemoveMailboxPermissionsElsewhere(UserFunction[ScopeParameters]):
         """Find, remove, and find again: what is found twice is still there."""
         mailboxes = _mailboxes(work)
         found = _rights(work, [str(m["ExternalDirectoryObjectId"]) for m in mailboxes])
+        grants.keep(work, [grants.Grant(kind=kind, where=where) for kind, where in found])
         replies = work.tenant.mail.invoke_all([_removal(work, kind, where) for kind, where in found])
         left = set(_rights(work, sorted({where for kind, where in found if kind == "FullAccess"}))) if found else set()
         items = []
@@ -74,10 +76,10 @@ def _mailboxes(work: Work[ScopeParameters]) -> list[Mapping[str, Any]]:
     return [m for m in found if m.get("ExternalDirectoryObjectId") not in (None, "", work.user.id)]
 
 
-def _rights(work: Work[ScopeParameters], full_access_in: list[str]) -> list[tuple[str, str]]:
+def _rights(work: Work[ScopeParameters], full_access_in: list[str]) -> list[tuple[grants.Kind, str]]:
     """The leaver's rights as (kind, object id or identity of the mailbox)."""
     asks = [mail(work, "Get-MailboxPermission", Identity=m, User=work.user.id) for m in full_access_in]
-    found: list[tuple[str, str]] = []
+    found: list[tuple[grants.Kind, str]] = []
     for where, reply in zip(full_access_in, work.tenant.mail.invoke_all(asks), strict=True):
         if isinstance(reply, ServiceRefused) and reply.missing:
             continue
@@ -144,6 +146,7 @@ class RemoveCalendarPermissionsElsewhere(UserFunction[ScopeParameters]):
         """Find by address, remove, and find again."""
         mailboxes = [str(m["ExternalDirectoryObjectId"]) for m in _mailboxes(work)]
         found = self._found(work, mailboxes)
+        grants.keep(work, [grants.Grant(kind="calendar", where=m, what=role) for m, _, role in found])
         calls = [Call("DELETE", path_of("users", m, "calendar", "calendarPermissions", p)) for m, p, _ in found]
         replies = work.tenant.graph.batch(calls) if calls else []
         left = {(m, p) for m, p, _ in self._found(work, sorted({m for m, _, _ in found}))}

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import DATA_TRANSFER_FAILED
 from agent.functions.base import Outcome
+from agent.functions.microsoft365 import grants
 from agent.functions.microsoft365.base import (
     Account,
     UserFunction,
@@ -110,6 +111,7 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
                 Call("POST", path_of("drives", drive["id"], "items", drive["root"], "invite"), body, may_repeat=True)
             )
         else:
+            grants.keep(work, [grants.Grant(kind="onedrive_admin", where=drive["site"], what=who.upn)])
             number = work.tenant.sharepoint.ensure_user(drive["site"], who.upn)
             work.tenant.sharepoint.set_site_admin(drive["site"], number, True)
 
@@ -133,8 +135,8 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
 
 def _people(permission: Mapping[str, Any]) -> set[str]:
     """Object ids of the accounts of a permission."""
-    grants = [permission.get("grantedToV2"), *(permission.get("grantedToIdentitiesV2") or [])]
-    return {str(g["user"]["id"]) for g in grants if g and (g.get("user") or {}).get("id")}
+    given = [permission.get("grantedToV2"), *(permission.get("grantedToIdentitiesV2") or [])]
+    return {str(g["user"]["id"]) for g in given if g and (g.get("user") or {}).get("id")}
 
 
 class DisableSharing(UserFunction[UserParameters]):
@@ -158,7 +160,8 @@ class DisableSharing(UserFunction[UserParameters]):
             return Outcome.skipped("the account has no OneDrive")
         before = work.tenant.sharepoint.sharing(drive["site"])
         if before != "disabled":
-            work.tenant.sharepoint.disable_sharing(drive["site"])
+            grants.keep(work, [grants.Grant(kind="sharing", where=drive["site"], what=before)])
+            work.tenant.sharepoint.set_sharing(drive["site"], "disabled")
             if work.tenant.sharepoint.sharing(drive["site"]) != "disabled":
                 raise not_confirmed("SharePoint accepted it and does not show it")
         return Outcome.succeeded(
@@ -206,8 +209,10 @@ class RemoveSharePointGrants(UserFunction[SiteParameters]):
         for site in sites:
             item: dict[str, Any] = {"site": site, "outcome": "removed"}
             try:
-                if work.tenant.sharepoint.user(site, work.user.upn) is None:
+                known = work.tenant.sharepoint.user(site, work.user.upn)
+                if known is None:
                     continue
+                grants.keep(work, [grants.on_site(work, site, known)])
                 item |= self._remove(work, site)
             except ServiceRefused as error:
                 if error.passing:

@@ -6,7 +6,7 @@ SharePoint takes app-only tokens of a certificate only. Sources: Microsoft Learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import quoteattr
@@ -73,6 +73,37 @@ class SharePointClient:
         name = quote("'" + login_name(user_principal_name).replace("'", "''") + "'", safe="")
         self._post(site, f"/_api/web/siteusers/removebyloginname(@v)?@v={name}", None, "removebyloginname")
 
+    def rights(self, site: str, user_number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids of the site's groups that an account is in, and of the role definitions that it has directly on the site."""
+        groups = self._ids(site, f"/_api/web/getuserbyid({user_number})/groups?$select=Id", "GET groups")
+        roles = self._ids(
+            site, f"/_api/web/roleassignments/getbyprincipalid({user_number})/roledefinitionbindings?$select=Id",
+            "GET roledefinitionbindings",
+        )  # fmt: skip
+        return groups, roles
+
+    def give(
+        self, site: str, user_principal_name: str, user_number: int, groups: Sequence[int], roles: Sequence[int]
+    ) -> None:
+        """Put an account into groups of a site, and assign role definitions of the site to it directly."""
+        login = {"LoginName": login_name(user_principal_name)}
+        for group in groups:
+            self._post(site, f"/_api/web/sitegroups({group})/users", login, "POST group users")
+        for role in roles:
+            path = f"/_api/web/roleassignments/addroleassignment(principalid={user_number},roledefid={role})"
+            self._post(site, path, None, "addroleassignment")
+
+    def _ids(self, site: str, path: str, doing: str) -> tuple[int, ...]:
+        try:
+            answer = self._channel(site).send("GET", site + path, doing=doing, repeatable=True, reads=True, headers=_JSON)
+        except ServiceRefused as error:
+            # An account without an assignment of its own is answered like one that there is not.
+            if error.missing or "SPException" in (error.code or ""):
+                return ()
+            raise
+        found = decoded(answer)
+        return tuple(int(e["Id"]) for e in (found.get("value") or []))
+
     def sharing(self, site: str) -> str:
         """The sharing capability of a site, one of SHARING. Raises StepError."""
         found = self._query(_site_query(site, '<Property Name="SharingCapability" ScalarProperty="true" />', ""))
@@ -81,10 +112,11 @@ class SharePointClient:
             raise _failure("the sharing of the site was not told")
         return SHARING[value]
 
-    def disable_sharing(self, site: str) -> None:
-        """Set the sharing capability of a site to `disabled`. Raises StepError; errors stand in the body of a 200."""
+    def set_sharing(self, site: str, value: str) -> None:
+        """Set the sharing capability of a site to one of SHARING. Raises StepError; errors stand in the body of a 200."""
         change = (
-            '<SetProperty Id="20" ObjectPathId="2" Name="SharingCapability"><Parameter Type="Enum">0</Parameter>'
+            '<SetProperty Id="20" ObjectPathId="2" Name="SharingCapability">'
+            f'<Parameter Type="Enum">{SHARING.index(value)}</Parameter>'
             '</SetProperty><Method Name="Update" Id="21" ObjectPathId="2" />'
         )
         self._query(_site_query(site, "", change), reads=False)
