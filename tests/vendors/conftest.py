@@ -17,7 +17,10 @@ from cryptography.x509.oid import NameOID
 from vendor_peer import VendorPeer, running
 
 from agent.installation import Installation
+from agent.services.rest import waiting
 from agent.settings import Settings
+
+pytest.register_assert_rewrite("vendor_matrix")
 
 V = TypeVar("V", bound=VendorPeer)
 #: Starts the peers of Contoso and Fabrikam from a class; both stop at the end of the test.
@@ -68,3 +71,18 @@ def start_two(vendor_certificate: Path) -> Iterator[StartTwo[VendorPeer]]:
 def any_workspace(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """An installation that the functions are handed and never ask."""
     return Installation(Settings(workspace=tmp_path_factory.mktemp("workspace")))
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were waited for between attempts; nothing is waited for in truth."""
+    found: list[float] = []
+    monkeypatch.setattr(waiting, "pause", found.append)
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each case of a matrix is a test of its own."""
+    cases = getattr(metafunc.cls, "cases", None)
+    if "case" in metafunc.fixturenames and cases is not None:
+        metafunc.parametrize("case", cases, ids=[c.id or c.function for c in cases])

@@ -246,6 +246,8 @@ class VendorPeer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    #: Head and body go out at once: else each answer waits 40 ms for the acknowledgement of its head.
+    disable_nagle_algorithm = True
     peer: VendorPeer
 
     def log_message(self, *arguments: Any) -> None:
