@@ -188,9 +188,8 @@ class RestClient:
                 self.wrote |= not call.reads
                 if isinstance(error, _TooLong) and call.reads:
                     raise unexpected(self.service, f"{call.doing} was answered with too much: {error}") from None
-                failure = answer_lost(
-                    self.service, call.doing, str(error) if isinstance(error, _TooLong) else type(error).__name__
-                )
+                why = str(error) if isinstance(error, _TooLong) else type(error).__name__
+                failure = answer_lost(self.service, call.doing, why, question=call.reads)
                 if not call.repeatable:
                     raise failure from None
             else:

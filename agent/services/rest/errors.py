@@ -115,11 +115,13 @@ def unreachable(service: Service, why: str) -> CannotConnect:
     return error
 
 
-def answer_lost(service: Service, doing: str, why: str) -> AnswerLost:
-    """It was sent, and may have been carried out."""
-    error = AnswerLost(f"{service.name} gave no answer to {doing}, which may have been carried out: {why}")
+def answer_lost(service: Service, doing: str, why: str, *, question: bool = False) -> AnswerLost:
+    """It was sent, and may have been carried out. `question`: it was to change nothing."""
+    told = "" if question else ", which may have been carried out"
+    error = AnswerLost(f"{service.name} gave no answer to {doing}{told}: {why}")
     error.typed = StepError(
-        str(error), type=INTEGRATION_ERROR, code="answer_lost", impact="It may or may not have happened.",
+        str(error), type=INTEGRATION_ERROR, code="answer_lost",
+        impact=None if question else "It may or may not have happened.",
         remediation=f"Look in {service.name}; the step may be retried, it asks for the state first.",
     )  # fmt: skip
     return error
