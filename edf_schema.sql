@@ -696,7 +696,7 @@ INSERT INTO extrafield (form, name, sort, ftype, section, fill, ltguid, isdestru
 -- People: what a client chooses for its offboardings (form 3), and the person's own fields (form 4).
 INSERT INTO extrafield (form, name, sort, ftype, section, fill, ltguid, isdestructive) VALUES
     (4, 'Offboard Contact', 10, 1, 'Offboarding', 'Offboard this person now', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c20', TRUE),
-    (4, 'Offboarding Sequence', 20, 0, 'Offboarding', 'How far the offboarding got: the last phase that is over', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c21', FALSE),
+    (4, 'Offboarding Sequence', 20, 0, 'Offboarding', 'How far the offboarding got: so many child scripts are over', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c21', FALSE),
     (4, 'Offboarding Ticket', 30, 0, 'Offboarding', 'The ticket of the last offboarding', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c22', FALSE),
     (4, 'Offboarding Options', 40, 0, 'Offboarding', 'Options of the last planned offboarding as NAME=VALUE; NAME=VALUE', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c23', FALSE),
     (4, 'Exclude From Offboarding', 10, 1, 'Exclusions', 'This person is never offboarded', '0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c24', FALSE),

@@ -23,6 +23,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from agent.content.definitions import Definition, Name
 from agent.content.loading import Document
 
+#: The script that offboards a person as a whole, phase by phase.
+WRAPPER = "User Offboarding Wrapper"
 #: The wrappers that list child scripts for a person, by the number of their phase (`scripts/user_offboarding`).
 PHASES = {
     1: "User Offboarding - 1 Initial Security Actions",

@@ -9,6 +9,10 @@ As a mapping (the value keeps its type):
 In a text, as in ConnectWise Automate: `@Name@` is a parameter, else a global parameter; `@Success@` and `@Failure@` are
 the lists of the run; `%computername%` is a fact of the target, else a system property, without regard to case.
 `@@` and `%%` stand for one `@` and one `%`; a sign that is no part of such a pair is itself.
+
+`{{ zoom_id }}` is a value of the person, or of another target: an extra field in snake case (`Zoom Id`), an id in another
+system, a column of the contact, or `manager`. What the plan can know is fixed by the plan; what is empty then is looked up
+when the step runs. `{{{{` stands for two braces.
 What was put in place is never looked at again: a value with `@Name@` in it stays that text.
 """
 
@@ -22,10 +26,12 @@ from typing import Any
 
 from agent.errors import UsageError
 
-#: Keys of the mapping form. The kinds `variable`, `list` and `system` only stand in texts.
+#: Keys of the mapping form. The kinds `variable`, `list`, `system` and `person` only stand in texts.
 MAPPING_KINDS = ("parameter", "global", "secret", "field", "property", "state", "fact", "step")
 #: Lists that exist only while a run is under way; parameters cannot have these names.
 RUN_LISTS = ("Success", "Failure")
+#: Values that steps change while a run is under way, so that the plan does not fix them.
+CHANGING = ("offboarding_ticket", "offboarding_sequence")
 #: Kinds whose value is known only while the run is under way.
 RUNTIME_KINDS = frozenset({"step", "state", "list"})
 
@@ -33,7 +39,9 @@ _FORMS = {
     "step": "{step: name of the step, value: key of its result}",
     "state": "{state: name} or {state: name, default: text until it is set}",
 }
-_TEXT = re.compile(r"@@|%%|@([A-Za-z_][A-Za-z0-9_]*)@|%([A-Za-z_][A-Za-z0-9_]*)%")
+_TEXT = re.compile(
+    r"@@|%%|\{\{\{\{|@([A-Za-z_][A-Za-z0-9_]*)@|%([A-Za-z_][A-Za-z0-9_]*)%|\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Reference:
             return f"@{self.name}@"
         if self.kind == "system":
             return f"%{self.name}%"
+        if self.kind == "person":
+            return f"{{{{ {self.name} }}}}"
         second = "default" if self.kind == "state" else "value"
         return f"{{{self.kind}: {self.name}" + (f", {second}: {self.key}}}" if self.key is not None else "}")
 
@@ -104,10 +114,13 @@ def _parse_text(text: str) -> str | Reference | Template:
 
 
 def _meant(match: re.Match[str]) -> str | Reference:
-    variable, system = match.groups()
+    variable, system, person = match.groups()
     if variable is not None:
         return Reference("list" if variable in RUN_LISTS else "variable", variable)
-    return Reference("system", system) if system is not None else match.group()[0]
+    if person is not None:
+        return Reference("person", person)
+    whole = match.group()
+    return Reference("system", system) if system is not None else whole[: len(whole) // 2]
 
 
 def _parse_mapping(value: dict[Any, Any]) -> Parsed:
@@ -193,7 +206,7 @@ def _as_text(reference: Reference, value: object) -> str:
 
 def escape(text: str) -> str:
     """The way to write a text so that it means itself."""
-    return text.replace("@", "@@").replace("%", "%%")
+    return text.replace("@", "@@").replace("%", "%%").replace("{{", "{{{{")
 
 
 @dataclass(frozen=True)

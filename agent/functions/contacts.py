@@ -186,33 +186,6 @@ class SetStatus(Function[StatusParameters]):
         return Outcome.succeeded(old=old, status=parameters.status)
 
 
-class PhaseParameters(BaseParameters):
-    """The phase that is over."""
-
-    phase: str = Field(min_length=1, max_length=80)
-
-
-class NotePhase(Function[PhaseParameters]):
-    """Writes how far the offboarding has come into the contact's field Offboarding Sequence."""
-
-    name = "contact.note_phase"
-    summary = "Write the phase that is over into the contact's field Offboarding Sequence"
-    Parameters = PhaseParameters
-    repeatable = True
-
-    def preview(self, parameters: PhaseParameters) -> str:
-        """What would be done."""
-        return f"note that phase {parameters.phase} is over"
-
-    def do(self, context: Context, parameters: PhaseParameters) -> Outcome:
-        """Set the field."""
-        with context.installation.database.session() as session:
-            field_values.set_value(
-                session, Form.CONTACT, context.target_id, SEQUENCE, parameters.phase, actor=context.root_script
-            )
-        return Outcome.succeeded(phase=parameters.phase)
-
-
 class CloseParameters(BaseParameters):
     """How long the account is kept, and how long mail is forwarded (0: it is not)."""
 

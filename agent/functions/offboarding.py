@@ -125,7 +125,9 @@ class Report(Function[NoParameters]):
                     author=context.root_script, category=_property(context, properties.TICKET_CATEGORY),
                     **about_target(context),
                 ).id  # fmt: skip
-            if result["ticket"] is not None and context.target_kind == "contact":
+            # Where a system of the client's own keeps the ticket, the field holds that one.
+            elsewhere = context.plan.get("ticketing") is not None
+            if result["ticket"] is not None and context.target_kind == "contact" and not elsewhere:
                 field_values.set_value(
                     session, Form.CONTACT, context.target_id, "Offboarding Ticket", str(result["ticket"]),
                     actor=context.root_script,

@@ -138,6 +138,8 @@ def _late(context: RunContext, known: Mapping[str, Any], reference: Reference) -
     """The value of a reference while the run is under way."""
     if reference_key(reference) in known:
         return known[reference_key(reference)]
+    if reference.kind == "person":
+        return context.person_value(reference.name)
     if reference.kind == "list":
         return context.tree.lists()[reference.name.lower()]
     if reference.kind == "state":

@@ -15,7 +15,11 @@ from agent.database import Database
 from agent.errors import ClientMismatch, NotFound, StepError, UsageError
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
+from agent.inventory.contacts import manager_address
+from agent.inventory.effective import effective_values
+from agent.inventory.person_values import person_value
 from agent.model.base import utcnow
+from agent.model.places import Contact
 from agent.model.runs import RunStep, ScriptRevision, ScriptState
 from agent.running.answers import answer_of
 from agent.running.drafting import language_of
@@ -90,6 +94,20 @@ class TargetContext:
         """A system property as it is now, None if it is not set."""
         with self.installation.database.reading() as session:
             return properties.value_of(self.installation, session, name)
+
+    def person_value(self, name: str) -> str:
+        """What `{{ name }}` stands for now. Raises StepError when it is empty."""
+        with self.installation.database.reading() as session:
+            value = person_value(name, effective_values(session, self.places), self.places)
+            contact = session.get(Contact, self.target_id) if self.target_kind == "contact" else None
+            if value is None and contact is not None and name == "manager":
+                value = manager_address(session, contact)
+        if value is None:
+            raise StepError(
+                f"{{{{ {name} }}}} has no value: no extra field, id or column of that name is filled in here",
+                type="missing_value", remediation="fill it in, then retry the run",
+            )  # fmt: skip
+        return value
 
     def secret(self, name: str) -> str:
         """The secret of the credential of that name, if this client may use it. Raises StepError."""

@@ -14,8 +14,9 @@ from agent.content.references import Subject, parse_subject
 from agent.content.repository import ContentRepository, LoadedScript
 from agent.errors import ContentError, NotFound, UsageError
 from agent.functions import registry
-from agent.inventory.effective import FieldValues
 from agent.running.conditions import compared, holds
+from agent.running.drafts import DraftedTarget, DraftRun, DraftStep
+from agent.running.package_steps import PackageSteps
 from agent.running.requests import RunRequest
 from agent.running.scope import Scope, StoredForm
 from agent.running.targets import Target
@@ -28,43 +29,8 @@ RUNTIME_SUBJECTS = ("step", "children", "outcome")
 #: What every step of a fallback waits for.
 _NEEDED = {"value": "children.state", "is_not": "succeeded"}
 MAX_DEPTH = 8
+__all__ = ["DraftRun", "DraftStep", "DraftedTarget", "Drafter", "coerce", "language_of", "part_of", "preview"]
 _LANGUAGES: dict[str, Language] = {".sh": "sh", ".py": "py", ".ps1": "ps1"}
-
-
-@dataclass
-class DraftStep:
-    """A step as it will be stored."""
-
-    name: str
-    function: str | None
-    revision: str | None
-    parameters: dict[str, StoredForm]
-    options: dict[str, Any]
-
-
-@dataclass
-class DraftRun:
-    """A run as it will be stored, with its steps and the runs inside it in their order."""
-
-    name: str
-    script: LoadedScript
-    parameters: dict[str, StoredForm]
-    context: dict[str, Any]
-    items: list[DraftStep | DraftRun] = field(default_factory=list)
-
-    def steps(self) -> list[DraftStep]:
-        """All steps of the tree in the order of execution."""
-        return [s for item in self.items for s in ([item] if isinstance(item, DraftStep) else item.steps())]
-
-
-@dataclass(frozen=True)
-class DraftedTarget:
-    """One target with its whole tree and the extra fields as they count for it."""
-
-    request: RunRequest
-    target: Target
-    run: DraftRun
-    fields: FieldValues
 
 
 @dataclass(frozen=True)
@@ -94,6 +60,7 @@ class Drafter:
         self.content, self.target, self.properties, self.fields = content, target, properties, fields
         self.revisions: dict[str, LoadedScript] = {}
         self.root_context: dict[str, Any] = {}
+        self.packages = PackageSteps(content)
 
     def draft(self, request: RunRequest) -> DraftRun:
         """The whole tree. Raises UsageError with the reason why this target cannot be planned."""
@@ -101,11 +68,15 @@ class Drafter:
         if script.definition.target != self.target.kind:
             raise UsageError(f"the script {script.definition.name!r} is for a {script.definition.target}")
         self.root_context = {"levels": list(request.levels), "columns": dict(request.columns), **request.known}
+        self.packages = PackageSteps(self.content, script.definition.name, self.target.kind)
         declared = script.definition.parameters
         columns = {name: value for name, value in request.columns.items() if name in declared}
         given: dict[str, StoredForm] = {n: {"value": v} for n, v in {**columns, **request.parameters}.items()}
-        run = self._script(script, script.definition.name, given, _Around())
-        run.context = {**self.root_context, **run.context}
+        check = self.packages.check(script)
+        run = self._script(script, script.definition.name, given, _Around(when=check.condition if check else ()))
+        if check is not None:
+            run.items.insert(0, check.step)
+        run.context = {**self.root_context, **self.packages.known(run), **run.context}
         if not run.steps():
             raise UsageError(f"the script {script.definition.name!r} has nothing to do here")
         return run
@@ -174,10 +145,14 @@ class Drafter:
             inner = replace(inner, when=(*when, _NEEDED))
         drafts: list[DraftStep | DraftRun] = []
         for name, script in runs:
+            check = self.packages.check(script) if step.children else None
+            drafts += [check.step] if check else []
+            around_it = replace(inner, when=(*inner.when, *check.condition)) if check else inner
             handed = {n: f for n, f in around.handed_on.items() if n in script.definition.parameters}
-            run = self._script(script, name, {**handed, **given}, inner)
+            run = self._script(script, name, {**handed, **given}, around_it)
             run.context = {"step": step.name, "on_failure": step.on_failure.value, "part": part_of(step)}
             drafts.append(run)
+            drafts += self.packages.after(script, run, check) if step.children else []
         return drafts
 
     def _children(self, step: StepDefinition) -> tuple[LoadedScript, ...]:

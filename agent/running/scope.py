@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.content.references import RUNTIME_KINDS, Reference, parse_value, references, resolve
+from agent.content.references import CHANGING, RUNTIME_KINDS, Reference, parse_value, references, resolve
 from agent.errors import UsageError
+from agent.inventory.person_values import person_value
 from agent.running.targets import Target
 
 StoredForm = dict[str, Any]
@@ -43,10 +44,18 @@ class Scope:
             if held is not None:
                 return held
         found = references(raw)
-        if not any(r.kind in RUNTIME_KINDS for r in found):
+        later = {r for r in found if r.kind in RUNTIME_KINDS or (r.kind == "person" and self._person(r.name) is None)}
+        if not later:
             return {"value": resolve(raw, self.look_up)}
-        known = {reference_key(r): self.look_up(r) for r in found if r.kind not in RUNTIME_KINDS}
+        known = {reference_key(r): self.look_up(r) for r in found if r not in later}
         return {"deferred": raw, "known": known}
+
+    def _person(self, name: str) -> str | None:
+        """A value of the person, if the plan can know it."""
+        if name.casefold() in CHANGING:
+            return None
+        given = self.parameters.get("manager_email" if name == "manager" else name, {}).get("value")
+        return person_value(name, self.fields, self.target.places) or (str(given) if given else None)
 
     def _held(self, reference: Reference) -> StoredForm | None:
         """The stored form of the parameter that a reference names, if it names one."""
@@ -57,6 +66,8 @@ class Scope:
     def look_up(self, reference: Reference) -> object:
         """The value of a reference that is known while planning. Raises UsageError."""
         name, sought = reference.name, []
+        if reference.kind == "person":
+            return self._person(name)
         for place, values in self._places(reference.kind):
             sought.append(place)
             if name in values:

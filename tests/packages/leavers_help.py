@@ -1,0 +1,58 @@
+"""Who leaves, and the engine that a test plays itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.installation import Installation
+from agent.inventory import places
+from agent.inventory.lookup import place_id
+from agent.running.executor import Executor
+
+if TYPE_CHECKING:
+    from conftest import Places
+
+
+@dataclass
+class Hand:
+    """Stands where the engine stands: `work()` executes what was queued, whatever its delay."""
+
+    installation: Installation
+    queued: list[tuple[str, int]] = field(default_factory=list)
+
+    def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
+        self.queued.append((run_id, segment))
+
+    def enqueue_all(self, runs: dict[str, int], *_: object, **__: object) -> None:
+        self.queued += [(run_id, 0) for run_id in runs]
+
+    def work(self) -> None:
+        """Execute all that is queued."""
+        executor = Executor(self.installation, self)  # type: ignore[arg-type]
+        while self.queued:
+            executor.execute(*self.queued.pop(0))
+
+
+@dataclass(frozen=True)
+class Leavers:
+    """Ids of a leaver at each of two clients; their managers are boss@contoso.example and boss@fabrikam.example."""
+
+    john: int
+    max: int
+
+
+def add_leavers(installation: Installation, where: Places) -> Leavers:
+    """Store the two and their managers."""
+    ids = []
+    with installation.database.session() as session:
+        for name, client_id, slug in (("John", where.contoso, "contoso"), ("Max", where.fabrikam, "fabrikam")):
+            boss = places.add_contact(
+                session, client_id=client_id, name=f"Boss of {name}", email=f"boss@{slug}.example", actor="hr"
+            )
+            made = places.add_contact(
+                session, client_id=client_id, name=name, email=f"{name.lower()}@{slug}.example", actor="hr",
+                manager_id=place_id(boss), termination_date="2026-01-31", termination_type="voluntary",
+            )  # fmt: skip
+            ids.append(place_id(made))
+    return Leavers(*ids)
