@@ -52,6 +52,7 @@ class AuditEntry(SQLModel, table=True):
     """Who did what, when, old and new value. Each entry holds the digest of the one before it."""
 
     __tablename__ = "audit_entry"
+    __table_args__ = (Index("audit_of_an_object", "object_kind", "object_id", "sequence"),)
     #: Position in the chain, from 1, without gaps.
     sequence: int = Field(primary_key=True)
     at: datetime = moment("at", required=True)

@@ -26,7 +26,7 @@ class Ticket(SQLModel, table=True):
     client_id: int = Field(index=True)
     location_id: int | None = None
     computer_id: int | None = Field(default=None, index=True)
-    contact_id: int | None = None
+    contact_id: int | None = Field(default=None, index=True)
     run_id: str | None = Field(default=None, index=True)
     #: What produced it (a run, a step): the same origin does not open a ticket for the same key twice.
     origin: str | None = None

@@ -74,6 +74,8 @@ def assert_agrees(any_installation: Installation, table: str) -> None:
 
 def test_every_table_is_made_and_no_other(any_installation: Installation) -> None:
     made = set(inspect(any_installation.database.engine).get_table_names()) - {"alembic_version"}
+    # The index of words is a table of SQLite's own, in several parts.
+    made = {name for name in made if not name.startswith("placewords")}
     assert made == {t.__tablename__ for m in (*SCHEMA_MODULES, *RECORD_MODULES) for t in tables_of(m)}
 
 
