@@ -24,6 +24,8 @@ FLOORS = {
     # a tool for whoever changes a table; nothing imports it
     "migrations.generate": 2,
     "inventory": 2, "transports": 2, "services": 2, "access": 2,
+    # only what a role is; properties name roles
+    "access.principal": 1,
     "functions": 3,
     "running": 4,
     "reporting": 5, "alerting": 5,
@@ -43,6 +45,7 @@ NEIGHBOURS = {
     ("installation", "database"): "an installation is all of these, opened on first use",
     ("installation", "secrets"): "an installation is all of these, opened on first use",
     ("cli", "web"): "`exeunt serve` serves the console",
+    ("access", "services"): "which groups of an identity provider have which roles is a system property",
     ("inventory", "transports"): "the contact probe asks the transport of a computer whether it answers",
     ("inventory", "services"): "the contact probe reaches a computer with its credential",
 }

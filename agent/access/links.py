@@ -44,11 +44,16 @@ def first_link(installation: Installation) -> str | None:
 
 
 def password_link(installation: Installation, user_id: str, *, actor: str) -> str:
-    """The path with which a person sets a password, for a day. Earlier ones end. Raises Conflict for a disabled person."""
+    """The path with which a person sets a password, for a day; earlier ones end.
+
+    Raises Conflict for a disabled person, and for one who signs in by OpenID Connect.
+    """
     with installation.database.session() as session:
         user = session.get_one(User, user_id)
         if user.disabled_at is not None:
             raise Conflict(f"{user.name} is disabled: enable the user first")
+        if user.issuer is not None:
+            raise Conflict(f"{user.name} signs in by OpenID Connect and has no password here: {user.issuer} keeps it")
         users.revoke_links(session, user_id)
         token = _create(session, PASSWORD, user, timedelta(hours=PASSWORD_HOURS), actor=actor)
     return path(token)

@@ -21,6 +21,8 @@ from agent.model.base import utcnow
 #: What a scanner for leaked secrets can look for.
 PREFIX = "exeunt_"
 MOST_DAYS = 366
+#: The identity provider is asked at a sign-in only: who has not signed in for so long may have left.
+OIDC_DAYS = 30
 _WRITTEN_EVERY = timedelta(minutes=1)
 _OVER = "the token is not one of this server, or is over or revoked"
 
@@ -78,6 +80,8 @@ def principal_of_token(installation: Installation, token: str) -> Principal:
         found = session.exec(select(ApiToken).where(ApiToken.token_digest == digest(token))).first()
         user = session.get(User, found.user_id) if found else None
         if found is None or user is None or user.disabled_at or found.revoked_at or found.expires_at <= now:
+            raise NotSignedIn(_OVER)
+        if user.issuer is not None and now - (user.last_sign_in_at or user.created_at) >= timedelta(days=OIDC_DAYS):
             raise NotSignedIn(_OVER)
         scopes = None if found.scopes is None else frozenset(Permission(s) for s in found.scopes)
         principal = principal_of(session, user, scopes=scopes)

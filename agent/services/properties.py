@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from decimal import Decimal
 from sqlmodel import Session, select
 
 from agent import audit
+from agent.access.principal import Role
 from agent.errors import NotFound, UsageError
 from agent.installation import Installation
 from agent.model.administration import SystemProperty
@@ -26,8 +28,9 @@ INFORMATIVE_TICKET = "_sysOffboardingClientInformativeTicket"
 LITERAL_OUTCOMES = "_sysOffboardingLiteralOutcomes"
 CLIENT_APPROVERS = "_sysOffboardingClientApprovers"
 LICENCE_PRICES = "_sysOffboardingLicensePrices"
+OPENID_ROLES = "_sysOpenIdRoles"
 #: A name that begins so and is not declared is a typing error: it would be ignored in silence.
-RESERVED = ("_sysoffboarding", "rmmplus_")
+RESERVED = ("_sysoffboarding", "_sysopenid", "rmmplus_")
 
 
 def alert_types(value: str) -> frozenset[str]:
@@ -57,6 +60,33 @@ def licence_prices(value: str) -> tuple[str, dict[str, Decimal]]:
         else:
             raise ValueError(f"{part!r} is no price: write NAME=AMOUNT with a point, divided by semicolons")
     return sign, prices
+
+
+def openid_roles(value: str) -> dict[str, list[tuple[Role, str | None]]]:
+    """`{"GROUP": {"role": "viewer", "client": "contoso"}}` -> the roles of each group, with a client's slug or None for all.
+
+    A group may have a list of roles. Raises ValueError.
+    """
+    try:
+        groups = json.loads(value or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"this is no JSON: {error.msg} at character {error.pos + 1}") from error
+    if not isinstance(groups, dict):
+        raise ValueError('write {"GROUP": {"role": "viewer", "client": "contoso"}}')
+    return {group: _roles_of_group(group, given) for group, given in groups.items()}
+
+
+def _roles_of_group(group: str, given: object) -> list[tuple[Role, str | None]]:
+    found = []
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, dict) or not set(one) <= {"role", "client"} or str(one.get("role")) not in set(Role):
+            raise ValueError(f"group {group!r}: write a role ({', '.join(Role)}), and a client's slug where it is limited to one")
+        client = one.get("client")
+        # An empty slug, or null, would mean all clients where one was meant.
+        if "client" in one and (not isinstance(client, str) or not client):
+            raise ValueError(f"group {group!r}: the client is a slug; leave it out for all clients")
+        found.append((Role(one["role"]), client))
+    return found
 
 
 def _switch(value: str) -> None:
@@ -120,6 +150,10 @@ CATALOGUE: dict[str, Declared] = {
         Declared(
             LICENCE_PRICES, "", "`currency=$; NAME=12.50; ...`, or empty",
             "Price of a licence per year by its SKU id or name, for the saving in exit reports", licence_prices,
+        ),
+        Declared(
+            OPENID_ROLES, "", '`{"GROUP": {"role": "viewer", "client": "contoso"}, ...}`, or empty',
+            "Roles of those who sign in by OpenID Connect, by group; without `client` at all clients", openid_roles,
         ),
         Declared("RMMPlus_AccessKey", None, "text", "Key to the remote-control portal's extension", is_secret=True),
         Declared("RMMPlus_Headers", None, "text", "Headers that the portal's extension asks for", is_secret=True),
