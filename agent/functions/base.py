@@ -208,6 +208,13 @@ class Function(ABC, Generic[P]):
         """
         return []
 
+    def rights_ahead(self, context: PreflightContext) -> list[Finding] | None:
+        """Which rights the credential has and lacks, asked of its system; None where only `rights` can be told.
+
+        May raise StepError or TransportError.
+        """
+        return None
+
     def label(self, parameters: P, step_name: str) -> str:
         """What the lists of success and failure call this step."""
         return step_name

@@ -203,8 +203,7 @@ def _systems(context: LookingAhead, steps: Sequence[DraftStep]) -> Iterator[Find
     for step in steps:
         function: Function[Any] = registry.get(step.function or "")
         subject = function.system or function.name
-        if function.rights is not None:
-            yield Finding("info", subject, f"{function.name} needs the right: {function.rights}")
+        yield from _rights(context, function, subject)
         if type(function).preflight is Function.preflight:
             continue
         try:
@@ -218,6 +217,18 @@ def _systems(context: LookingAhead, steps: Sequence[DraftStep]) -> Iterator[Find
             )
         except (StepError, TransportError) as error:
             yield Finding.of(subject, error)
+
+
+def _rights(context: LookingAhead, function: Function[Any], subject: str) -> list[Finding]:
+    """What the function may and may not do with the client's credential; in its own words where that cannot be asked."""
+    if function.rights is None:
+        return []
+    try:
+        asked = function.rights_ahead(context)
+    except (StepError, TransportError) as error:
+        return [Finding.of(subject, error)]
+    told = [Finding("info", subject, f"{function.name} needs the right: {function.rights}")]
+    return told if asked is None else asked
 
 
 def _parameters(function: Function[Any], step: DraftStep) -> Any:

@@ -74,3 +74,24 @@ def _checked(method: str, path: str, query_text: str, body_text: str, status: in
 def _reasons(error: Exception) -> str:
     causes = getattr(error.__cause__, "schema_errors", None) or [error.__cause__]
     return f"{error}: " + "; ".join(str(getattr(c, "message", c)) for c in causes)[:600]
+
+
+@cache
+def _permissions() -> list[tuple[str, re.Pattern[str], frozenset[str]]]:
+    """Method, path and application permissions of every operation of the contract that names some."""
+    import yaml
+
+    found = []
+    for path, item in yaml.load(SPEC.read_text(encoding="utf-8"), yaml.CSafeLoader)["paths"].items():
+        pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path)))
+        for method, operation in item.items():
+            named = operation.get("x-ms-permissions", {}) if isinstance(operation, dict) else {}
+            if named.get("Application"):
+                found.append((method.upper(), pattern, frozenset(named["Application"])))
+    return found
+
+
+def permissions(call: str) -> frozenset[str] | None:
+    """Application permissions of which one suffices for `METHOD /path`; None: the contract names none."""
+    method, _, path = call.partition(" ")
+    return next((names for verb, pattern, names in _permissions() if verb == method and pattern.fullmatch(path)), None)

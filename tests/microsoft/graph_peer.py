@@ -325,7 +325,10 @@ def assign(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
 @route("GET", "/subscribedSkus")
 def skus(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
     return 200, [
-        {"skuId": sku, "skuPartNumber": name, "prepaidUnits": {"enabled": bought, "suspended": 0, "warning": 0},
+        {"skuId": sku, "skuPartNumber": name, "servicePlans": [
+             {"servicePlanName": plan, "provisioningStatus": "Success", "appliesTo": "User"}
+             for plan in (["EXCHANGE_S_ENTERPRISE", "TEAMS1"] if name == "ENTERPRISEPACK" else ["VISIOONLINE"])
+         ], "prepaidUnits": {"enabled": bought, "suspended": 0, "warning": 0},
          "consumedUnits": sum(sku in u.licences for u in tenant.users.values())}
         for sku, (name, bought) in tenant.skus.items()
     ]  # fmt: skip

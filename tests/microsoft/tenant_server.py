@@ -6,6 +6,7 @@ are injected here, by what a request is, also for one item of a batch.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import ssl
@@ -344,9 +345,16 @@ def _sign_in(state: Server, path: str, text: str) -> tuple[int, Any]:
                 "error_description": "AADSTS7000215: Invalid client secret provided.",
             }
         service = next((s for s in SERVICES if state.urls[s] == form["scope"].removesuffix("/.default")), "")
-        token = f"token-{uuid.uuid4().hex}"
+        token = _token(tenant, service)
         state.tokens[token] = (tenant.id, service)
     return 200, {"token_type": "Bearer", "expires_in": state.token_seconds, "access_token": token}
+
+
+def _token(tenant: TestTenant, service: str) -> str:
+    """An access token as Entra makes it: a JWT whose `roles` are the permissions of the app; its signature is nonsense."""
+    claims = {"aud": service, "tid": tenant.id, "jti": uuid.uuid4().hex, "roles": sorted(tenant.app_roles)}
+    parts = (json.dumps(part).encode() for part in ({"alg": "RS256", "typ": "JWT"}, claims))
+    return ".".join([*(base64.urlsafe_b64encode(p).decode().rstrip("=") for p in parts), "bm8"])
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from typing import Any
 
 from drive_peer import DriveItem
 
+from agent.functions.microsoft365.rights import NEEDED
+
 E3, VISIO = str(uuid.uuid5(uuid.NAMESPACE_OID, "E3")), str(uuid.uuid5(uuid.NAMESPACE_OID, "Visio"))
 
 
@@ -128,6 +130,8 @@ class TestTenant:
     sites: dict[str, Site] = field(default_factory=dict)
     #: id -> file or folder of the OneDrive of `alex`
     files: dict[str, DriveItem] = field(default_factory=dict)
+    #: Permissions of the app registration, shown in its tokens. The services here do not look at them.
+    app_roles: set[str] = field(default_factory=lambda: {r.name for rights in NEEDED.values() for r in rights})
     page_size: int = 100
     #: The host that next links name, if not its own; the address of its SharePoint.
     next_host: str | None = None

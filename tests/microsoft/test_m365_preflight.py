@@ -17,6 +17,7 @@ from agent.running.preflight import Preflight, preflight
 from agent.running.user_offboardings import SECURITY_PHASE, Request
 from agent.secrets import create_key
 from agent.services import credentials
+from agent.services.microsoft import tokens
 
 GIGABYTE = 1024**3
 LISTS = {
@@ -98,7 +99,7 @@ def test_what_keeps_a_mailbox_from_being_shared(look: Look, contoso: TestTenant)
 
 def test_the_mailbox_is_not_asked_about_when_no_step_needs_it(look: Look, server: Server) -> None:
     found = look(convert_mailbox_to_shared=False)
-    assert found.errors == 0 and "the mailbox" not in said(found, "info")
+    assert found.errors == 0 and "the mailbox is" not in said(found, "info")
     assert not any("Mailbox" in call for _, call in server.calls)
 
 
@@ -127,3 +128,29 @@ def test_a_sign_in_that_is_refused_is_one_error(look: Look, server: Server) -> N
     found = look()
     assert found.errors == 1 and "the client secret has expired" in said(found, "error")
     assert found.findings[0].remediation == "Make a new one and enter it: exeunt credential update"
+
+
+def test_rights_that_the_app_lacks_are_named_per_function(look: Look, contoso: TestTenant) -> None:
+    assert "m365.disable_sign_in has the rights that it needs" in said(look(), "info")
+    contoso.app_roles -= {"User.RevokeSessions.All", "User.ReadWrite.All", "Exchange.ManageAsApp"}
+    tokens._providers.clear()
+    found = look()
+    errors = said(found, "error")
+    assert "m365.revoke_sessions lacks the right: User.RevokeSessions.All" in errors
+    assert "m365.convert_to_shared lacks the right: Exchange.ManageAsApp of Office 365 Exchange Online" in errors
+    assert "m365.disable_sign_in" not in errors and "m365.remove_mfa_methods" not in errors
+    assert not said(look("fabrikam"), "error")
+
+
+def test_the_last_unit_of_a_licence_is_told(look: Look, contoso: TestTenant) -> None:
+    assert "last unit" not in said(look(), "warning")
+    assert "ENTERPRISEPACK is the only licence of the account that carries Exchange" in said(look(), "info")
+    contoso.skus = {sku: (name, 1 if name == "VISIOCLIENT" else bought) for sku, (name, bought) in contoso.skus.items()}
+    warnings = said(look(), "warning")
+    assert "the account holds the last unit of VISIOCLIENT: 1 of 1 are in use" in warnings
+    assert "ENTERPRISEPACK" not in warnings
+
+
+def test_licences_that_go_without_a_look_at_the_mailbox_are_told(look: Look) -> None:
+    found = look(reclaim_licenses_immediately=True, convert_mailbox_to_shared=False)
+    assert "it is deleted 30 days after its last licence" in said(found, "warning")

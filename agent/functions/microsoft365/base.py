@@ -27,6 +27,7 @@ from agent.functions.confirming import judged as judged
 from agent.functions.confirming import not_confirmed as not_confirmed
 from agent.functions.confirming import settled as settled
 from agent.functions.confirming import still_there as still_there
+from agent.functions.microsoft365 import rights
 from agent.functions.microsoft365.checks import SYSTEM, account_findings
 from agent.services.microsoft.errors import ServiceRefused, answer_lost
 from agent.services.microsoft.graph import Call, get, path_of, value_of
@@ -113,6 +114,11 @@ class UserFunction(Function[P]):
     critical: ClassVar[bool] = False
     system = SYSTEM
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "name" in cls.__dict__:
+            cls.rights = rights.text_of(cls.name)
+
     @abstractmethod
     def change(self, work: Work[P]) -> Outcome:
         """Do it and ask back. Raises the errors of the services."""
@@ -138,6 +144,15 @@ class UserFunction(Function[P]):
         """Ask the tenant. An account that is not there has nothing done to it."""
         with tenant_of(context) as tenant, self._typed(tenant):
             return self.done(Work(context, tenant, self.account(tenant, context, parameters), parameters))
+
+    def rights_ahead(self, context: PreflightContext) -> list[Finding]:
+        """The rights of this function that the app registration has or lacks."""
+
+        def ask() -> list[Finding]:
+            with tenant_of(context) as tenant:
+                return rights.findings(tenant, self.name)
+
+        return list(context.once(("m365", "rights", self.name), ask))
 
     def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
         """The account as the tenant has it; asked once for all steps about the same account."""

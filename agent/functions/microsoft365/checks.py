@@ -24,16 +24,16 @@ def roles_of(user_id: str) -> Call:
 def account_findings(graph: GraphClient, user_id: str) -> list[Finding]:
     """State, licences and roles of an account, asked in one request; what cannot be read is a warning of its own."""
     user = Call("GET", path_of("users", user_id), query={"$select": "accountEnabled,assignedLicenses"})
-    skus, roles = get("subscribedSkus", select="skuId,skuPartNumber"), roles_of(user_id)
+    skus = get("subscribedSkus", select="skuId,skuPartNumber,prepaidUnits,consumedUnits,servicePlans")
+    roles = roles_of(user_id)
     replies = graph.batch([user, skus, roles])
     found: list[Finding] = []
     body = _read(replies[0], "the account's state and licences", found)
     if body is not None:
         if body.get("accountEnabled") is False:
             found.append(Finding("info", SYSTEM, "the account's sign-in is disabled already"))
-        names = _names(graph, replies[1], skus, found)
-        held = [names.get(str(e["skuId"]), str(e["skuId"])) for e in body.get("assignedLicenses") or []]
-        found.append(Finding("info", SYSTEM, f"licences: {', '.join(sorted(held)) or 'none'}"))
+        held = [str(e["skuId"]) for e in body.get("assignedLicenses") or []]
+        found += _licences(held, _skus(graph, replies[1], skus, found))
     page = _read(replies[2], "the account's administrator roles", found)
     if page is not None:
         found += _roles(graph.rest(page, roles))
@@ -53,12 +53,40 @@ def _roles(assignments: Sequence[Mapping[str, Any]]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _names(graph: GraphClient, reply: Reply, call: Call, found: list[Finding]) -> dict[str, str]:
-    """Sku id -> part number."""
+def _skus(graph: GraphClient, reply: Reply, call: Call, found: list[Finding]) -> dict[str, Mapping[str, Any]]:
+    """Sku id -> the tenant's subscription."""
     page = _read(reply, "the names of the licences", found)
-    if page is None:
-        return {}
-    return {str(s.get("skuId")): str(s.get("skuPartNumber") or s.get("skuId")) for s in graph.rest(page, call)}
+    return {} if page is None else {str(s.get("skuId")): s for s in graph.rest(page, call)}
+
+
+def _licences(held: Sequence[str], skus: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """The licences by name, those of which no unit is free, and the one on which the mailbox hangs."""
+    names = {sku: str(skus.get(sku, {}).get("skuPartNumber") or sku) for sku in held}
+    found = [Finding("info", SYSTEM, f"licences: {', '.join(sorted(names.values())) or 'none'}")]
+    for sku in sorted(held, key=names.__getitem__):
+        units = skus.get(sku, {}).get("prepaidUnits") or {}
+        bought, used = units.get("enabled"), skus.get(sku, {}).get("consumedUnits")
+        if isinstance(bought, int) and isinstance(used, int) and used >= bought:
+            found.append(
+                Finding(
+                    "warning", SYSTEM, f"the account holds the last unit of {names[sku]}: {used} of {bought} are in use",
+                    "A successor gets one only after it was reclaimed here (reclaim_licenses_immediately), or when more are bought.",
+                )
+            )  # fmt: skip
+    mail = [sku for sku in held if carries_mail(skus.get(sku, {}))]
+    if len(mail) == 1:
+        said = f"{names[mail[0]]} is the only licence of the account that carries Exchange: the mailbox hangs on it"
+        found.append(Finding("info", SYSTEM, said))
+    return found
+
+
+def carries_mail(sku: Mapping[str, Any]) -> bool:
+    """Whether a subscription has a service plan with a mailbox (Microsoft Learn, "Product names and service plan identifiers")."""
+    plans = (str(p.get("servicePlanName") or "") for p in sku.get("servicePlans") or [])
+    return any(
+        p.startswith(("EXCHANGE_S_", "EXCHANGE_B_")) and "ARCHIVE" not in p and p != "EXCHANGE_S_FOUNDATION"
+        for p in plans
+    )
 
 
 def _read(reply: Reply, what: str, found: list[Finding]) -> Mapping[str, Any] | None:

@@ -11,6 +11,7 @@ from agent.failure_types import LICENSE_REMOVAL_FAILED
 from agent.functions.base import Finding, Outcome, PreflightContext
 from agent.functions.microsoft365 import groups
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged
+from agent.functions.microsoft365.checks import SYSTEM
 from agent.functions.microsoft365.mailboxes import LIMIT_BYTES, SHARED, mailbox_findings, mailbox_state
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, Reply, get, value_of
@@ -91,7 +92,10 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
     def preflight(self, context: PreflightContext, parameters: LicenceParameters) -> list[Finding]:
         """The account, and what its mailbox needs a licence for."""
         found = super().preflight(context, parameters)
-        return [*found, *mailbox_findings(context, parameters.user)] if parameters.after_conversion else found
+        if parameters.after_conversion:
+            return [*found, *mailbox_findings(context, parameters.user)]
+        mailbox = "the licences are removed without a look at the mailbox: it is deleted 30 days after its last licence"
+        return [*found, Finding("warning", SYSTEM, mailbox, "Convert it to a shared one first if it is still needed.")]
 
     def _look(self, work: Work[LicenceParameters]) -> _Seen:
         skus = get("subscribedSkus", select="skuId,skuPartNumber,prepaidUnits,consumedUnits")

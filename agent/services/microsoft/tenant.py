@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from agent.services.microsoft.exchange import ExchangeClient, MailSystem
@@ -11,7 +11,7 @@ from agent.services.microsoft.graph import GraphClient
 from agent.services.microsoft.sending import Channel
 from agent.services.microsoft.settings import TenantSettings, tenant_settings
 from agent.services.microsoft.sharepoint import SharePointClient
-from agent.services.microsoft.tokens import provider
+from agent.services.microsoft.tokens import provider, roles_of_token
 from agent.services.rest.connections import http_client, user_agent
 
 
@@ -42,6 +42,19 @@ class Tenant:
         """Whether anything but a question was sent."""
         return self._graph.wrote or self._exchange.wrote or self.sharepoint.wrote
 
+    def roles(self, service: Literal["graph", "exchange", "sharepoint"]) -> frozenset[str] | None:
+        """Application permissions in the token for a service (`roles`); None when the token does not say. Raises StepError.
+
+        SharePoint is asked for at its administration's address, since each of its hosts has a token of its own.
+        """
+        settings = self.settings
+        bases = {
+            "graph": settings.graph_base, "exchange": settings.exchange_base, "sharepoint": settings.sharepoint_admin_url
+        }  # fmt: skip
+        if not bases[service]:
+            return None
+        return roles_of_token(self._tokens.token(scope_of(bases[service])))
+
     def __enter__(self) -> Self:
         return self
 
@@ -49,6 +62,10 @@ class Tenant:
         self._http.close()
 
     def _channel(self, base: str, service: str) -> Channel:
-        parts = urlsplit(base)
-        scope = f"{parts.scheme}://{parts.netloc}/.default"
-        return Channel(self._http, self._tokens, service, scope, self.settings.call_seconds)
+        return Channel(self._http, self._tokens, service, scope_of(base), self.settings.call_seconds)
+
+
+def scope_of(base: str) -> str:
+    """The scope of all permissions of the service at an address."""
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{parts.netloc}/.default"

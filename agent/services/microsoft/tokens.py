@@ -5,7 +5,9 @@ A provider belongs to one tenant, application and secret; two clients with diffe
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import threading
 import time
@@ -112,6 +114,19 @@ def client_credential(secrets: Mapping[str, str]) -> str | dict[str, str]:
         type=PERMISSION_DENIED, code="wrong_credential", impact="Nothing was changed in Microsoft 365.",
         remediation="Enter it: exeunt credential update ... --secret client_secret",
     )  # fmt: skip
+
+
+def roles_of_token(token: str) -> frozenset[str] | None:
+    """The `roles` of an access token; None for one that is no JWT. Its signature is not checked: good for showing only."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    roles = payload.get("roles", []) if isinstance(payload, dict) else None
+    return frozenset(str(r) for r in roles) if isinstance(roles, list) else None
 
 
 _providers: dict[str, TokenProvider] = {}
