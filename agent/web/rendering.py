@@ -53,6 +53,11 @@ def page(request: Request, template: str, /, **values: Any) -> HTMLResponse:
     return answer
 
 
+def fragment(template: str, /, **values: Any) -> str:
+    """A part of a page that stands for itself, such as what an event carries."""
+    return _environment().get_template(template).render(values)
+
+
 def redirect(request: Request, address: str, said: str | None = None) -> RedirectResponse:
     """To a page of ours after a form was taken, which then shows what was done."""
     answer = RedirectResponse(address, 303)
@@ -136,6 +141,7 @@ def _environment() -> Environment:
         time=time_element,
         duration=duration,
         words=lambda state: str(state).replace("_", " "),
+        pretty=lambda value: json.dumps(value, ensure_ascii=False, indent=2, default=str),
         compact=lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True, default=str),
     )
     environment.globals.update(asset=asset, with_query=with_query)

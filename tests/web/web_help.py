@@ -35,7 +35,7 @@ CHROMIUM = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Person:
     """Somebody with a browser: `get` and `post` as a page's form would."""
 
@@ -55,7 +55,7 @@ class Person:
         return self.client.request(method, path, headers=headers, **keywords)  # type: ignore[arg-type]
 
 
-@dataclass
+@dataclass(eq=False)
 class Console:
     """The server with its people. `owner` administers all; `colleague` is a technician and `approver` an approver of
     Contoso only; `viewer` sees Contoso; `stranger` administers Fabrikam; `nobody` is not signed in."""

@@ -30,3 +30,19 @@ document.addEventListener("click", (event) => {
     event.target.textContent = "Copied";
   });
 });
+
+// `data-keep-open`: what somebody opened or closed stays so when a live part is replaced.
+const held = new Map();
+document.addEventListener("toggle", (event) => {
+  const details = event.target;
+  if (details.id && details.closest("[data-keep-open]")) held.set(details.id, details.open);
+}, true);
+document.addEventListener("htmx:afterSwap", (event) => {
+  for (const details of event.target.querySelectorAll("details[id]")) {
+    if (held.has(details.id)) details.open = held.get(details.id);
+  }
+});
+// A live view that is over is loaded once more: its buttons are others now.
+document.addEventListener("htmx:sseClose", (event) => {
+  if (event.detail.type === "message") window.location.reload();
+});
