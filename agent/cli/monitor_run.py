@@ -17,9 +17,9 @@ from agent.errors import GuardrailRefused, UsageError
 from agent.monitoring.dispatching import MonitorRun, fingerprint, run_monitor
 from agent.monitoring.evaluation import Evaluation
 from agent.reporting.leftovers import leftovers
-from agent.running.conditions import only_if
-from agent.running.drafting import DraftedTarget, DraftStep
+from agent.running.drafts import DraftedTarget
 from agent.running.planning import DraftPlan
+from agent.running.previews import planned, planned_step
 
 #: Exit codes (see `exeunt --help`).
 FAILED, HELD, NOTHING_MATCHED = 1, 3, 4
@@ -137,46 +137,11 @@ def _match(match: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def planned(draft: DraftPlan) -> list[dict[str, Any]]:
-    """Every computer with its steps and their parameters, as `--dry-run --json` prints them."""
-    return [
-        {
-            "computer": t.target.name, "client": t.target.client_slug, "levels": list(t.request.levels),
-            "script": t.run.script.definition.name,
-            "children": t.run.context.get("children"), "fallback": t.run.context.get("fallback"),
-            "steps": [_planned_step(s) for s in t.run.steps()],
-        }
-        for t in draft.targets
-    ]  # fmt: skip
-
-
-def _planned_step(step: DraftStep) -> dict[str, Any]:
-    """`condition`: what decides at run time whether it is carried out, in words; None when nothing does."""
-    conditions = step.options.get("when") or ()
-    skipped = any(c.get("holds") is False for c in conditions)
-    return {
-        "name": step.name, "function": step.function, "parameters": _parameters(step),
-        "preview": step.options.get("preview"), "skipped": skipped,
-        "condition": None if skipped else only_if(conditions),
-    }  # fmt: skip
-
-
 def step_line(number: int, step: Mapping[str, Any]) -> str:
     """A planned step on one line: what it would do, with which parameters, and under which condition."""
     values = ", ".join(f"{n}={v!r}" for n, v in step["parameters"].items())
     condition = f" ({step['condition']})" if step["condition"] else ""
     return clean(f"{number:>2}. {step['name']}: {step['preview']}" + (f" [{values}]" if values else "") + condition)
-
-
-def _parameters(step: DraftStep) -> dict[str, Any]:
-    """Values as the plan fixes them; a secret is named, a value of the run's own time is said to be that."""
-    shown: dict[str, Any] = {}
-    for name, form in step.parameters.items():
-        if "secret" in form:
-            shown[name] = f"(secret {form['secret']})"
-        else:
-            shown[name] = form.get("value", "(known at run time)")
-    return shown
 
 
 def show_preview(done: MonitorRun) -> None:
@@ -211,7 +176,7 @@ def _show_target(drafted: DraftedTarget) -> None:
     if fallback:
         say(clean(f"    Failed Uninstall Process: {fallback['option'] or 'nothing selected'}"))
     for number, step in enumerate(run.steps(), 1):
-        say("    " + step_line(number, _planned_step(step)))
+        say("    " + step_line(number, planned_step(step)))
 
 
 def _show_left_out(done: MonitorRun) -> None:

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Command
-from agent.cli.monitor_run import HELD, planned
+from agent.cli.monitor_run import HELD
 from agent.cli.output import clean, counted, say, show_details, show_json, show_table, tell
 from agent.cli.progress import execute, progress
 from agent.cli.run import NOT_DONE
@@ -24,6 +24,7 @@ from agent.model.base import utcnow
 from agent.model.places import Client
 from agent.reporting.run_report import run_document, text_lines
 from agent.running import user_offboardings as offboardings
+from agent.running.previews import planned
 from agent.services import manual_tasks
 
 STATES = ("Planned", "Running", "Completed", "Failed")

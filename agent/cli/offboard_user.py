@@ -9,27 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlmodel import Session
 
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Command
-from agent.cli.monitor_run import HELD, planned
+from agent.cli.monitor_run import HELD
 from agent.cli.output import cell, clean, counted, say, show_json, tell, warn
 from agent.cli.progress import execute, progress
 from agent.cli.run import NOT_DONE
 from agent.content.user_inputs import INPUTS, Input
-from agent.errors import ExeuntError, UsageError
-from agent.model.base import utcnow
-from agent.model.contacts import ContactOffboarding
+from agent.errors import UsageError
 from agent.running import user_offboardings as offboardings
 from agent.running.input_layers import DEFAULT, Resolved
 from agent.running.offboarding_bulk import read_requests
+from agent.running.offboarding_start import plan_and_start
 from agent.running.planning import DraftPlan, StoredPlan, draft_plan
+from agent.running.previews import planned
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.user_offboardings import Checked, Planned, Request
 
-#: From so many people on, they are planned for the monitor instead of started by this process (seed 003).
-MANY = 3
 #: Names of options that are shorter than the input's own name.
 _SHORT = {"termination_type": ("--type",), "manager_email": ("--manager",)}
 
@@ -162,20 +159,18 @@ def _checked_document(checked: Checked, draft: DraftPlan) -> dict[str, Any]:
 
 def _go(caller: Caller, requests: Sequence[Request], how: How) -> int:
     """Plan all or none; then start those that begin now, if they are few. The exit code."""
-    with caller.installation.database.session() as session:
-        rows = [offboardings.plan(session, r, actor=caller.actor, replace=how.replace) for r in requests]
-        for found in rows if len(rows) >= MANY else ():
-            if found.begins_now:
-                _leave_to_monitor(session, found.row)
+    with caller.engine() as port:
+        done = plan_and_start(
+            caller.installation, port, requests, actor=caller.actor, replace=how.replace,
+            settle=(lambda stored: _settle(caller, stored)) if how.wait else None,
+        )  # fmt: skip
     report: dict[str, Any] = {
-        "planned": [_document(p) for p in rows], "runs": [], "security_runs": [], "holds": [], "errors": [],
-    }  # fmt: skip
-    for found in rows:
-        try:
-            _start(caller, found, how, report, few=len(rows) < MANY)
-        except ExeuntError as error:
-            # An error of one person does not keep the others from being started.
-            report["errors"].append({"person": found.contact.email, "offboarding": found.row.id, "error": str(error)})
+        "planned": [_document(p) for p in done.planned],
+        "runs": [r for found, stored in done.started for r in _runs(caller, stored, found, wait=how.wait)],
+        "security_runs": [r for found, stored in done.security for r in _runs(caller, stored, found, wait=False)],
+        "holds": [{**h, "plan": stored.id} for _, stored in done.started for h in stored.holds],
+        "errors": [{"person": f.contact.email, "offboarding": f.row.id, "error": e} for f, e in done.errors],
+    }
     show_json(report) if how.as_json else _tell(report)
     if report["errors"]:
         return 1
@@ -184,30 +179,9 @@ def _go(caller: Caller, requests: Sequence[Request], how: How) -> int:
     return 1 if any(r["state"] in NOT_DONE for r in (*report["runs"], *report["security_runs"])) else 0
 
 
-def _leave_to_monitor(session: Session, row: ContactOffboarding) -> None:
-    """Due at once: the monitor's next scan finds it."""
-    row.scheduled_for = row.scheduled_for or utcnow()
-    session.add(row)
-
-
-def _start(caller: Caller, found: Planned, how: How, report: dict[str, Any], *, few: bool) -> None:
-    """Start what must not wait. The whole follows its security phase: here when it is waited for, else by the monitor."""
-    installation, row_id = caller.installation, found.row.id
-    if found.resolved.values.immediate_disable:
-        draft = offboardings.draft_security(installation, row_id, actor=caller.actor)
-        with caller.engine() as port:
-            stored = offboardings.start_security(installation, port, draft, row_id, actor=caller.actor)
-        report["security_runs"] += _runs(caller, stored, found, wait=how.wait)
-        if not how.wait:
-            with installation.database.session() as session:
-                if found.begins_now:
-                    _leave_to_monitor(session, offboardings.find_row(session, row_id))
-            return
-    if few and found.begins_now:
-        with caller.engine() as port:
-            stored = offboardings.run_now(installation, port, [row_id], actor=caller.actor)
-        report["runs"] += _runs(caller, stored, found, wait=how.wait)
-        report["holds"] += [{**h, "plan": stored.id} for h in stored.holds]
+def _settle(caller: Caller, stored: StoredPlan) -> None:
+    if not stored.holds:
+        execute(caller.installation, stored.run_ids)
 
 
 def _runs(caller: Caller, stored: StoredPlan, found: Planned, *, wait: bool) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import click
 
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import command
-from agent.cli.monitor_run import planned, step_line
+from agent.cli.monitor_run import step_line
 from agent.cli.output import clean, say, show_json, tell
 from agent.cli.places import one_place, place_options
 from agent.cli.progress import execute, progress
@@ -21,6 +21,7 @@ from agent.inventory.lookup import place_id
 from agent.reporting.run_report import run_document, text_lines
 from agent.running import verbs
 from agent.running.planning import DraftPlan, draft_plan, store_plan
+from agent.running.previews import planned
 from agent.running.requests import PlanOrigin, RunRequest
 
 
