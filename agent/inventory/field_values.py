@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -26,6 +26,7 @@ _UPSERT = text(
     " ON CONFLICT (extrafieldid, id) DO UPDATE SET value = excluded.value, changedby = excluded.changedby"
     " WHERE extrafielddata.value <> excluded.value"
 )
+_CHUNK = 500
 _ZERO_WHEN_UNSET = (FieldType.TEXT, FieldType.CHECKBOX, FieldType.DROPDOWN)
 
 
@@ -54,6 +55,32 @@ def set_value(
     """
     get(session, MODELS[form], place_id)
     return _store(session, get_field(session, form, name), place_id, value, actor, secrets)
+
+
+def tick(session: Session, form: Form, place_ids: Sequence[int], name: str, ticked: bool, *, actor: str) -> int:
+    """Set a checkbox of many places of one level at once; for how many it was another value. Untick stores nothing where
+    nothing was and the default is none.
+
+    Raises UsageError when the field is no checkbox, Conflict when a place is not there.
+    """
+    field = get_field(session, form, name)
+    if field.ftype != FieldType.CHECKBOX:
+        raise UsageError(f"the field {field.name!r} is no checkbox")
+    value, by_default = ("1" if ticked else "0"), _effective(session, [field], DEFAULT_ROW)[0].value
+    ids = list(dict.fromkeys(place_ids))
+    changing: list[int] = []
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        query = select(ExtraFieldData.id, ExtraFieldData.value).where(
+            col(ExtraFieldData.extra_field_id) == field.id, col(ExtraFieldData.id).in_(chunk)
+        )
+        own: dict[int, str] = dict(session.exec(query).all())
+        changing += [i for i in chunk if own.get(i, by_default) != value]
+    if changing:
+        rows = [{"field": field.id, "place": i, "value": value, "actor": actor} for i in changing]
+        session.execute(_UPSERT, rows)
+        audit.seal_changes(session)
+    return len(changing)
 
 
 def clear_value(session: Session, form: Form, place_id: int, name: str, *, actor: str) -> bool:
