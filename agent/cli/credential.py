@@ -15,7 +15,7 @@ from agent.cli.output import say, show_json, show_table
 from agent.errors import UsageError
 from agent.inventory import lookup
 from agent.model.places import Client, Location
-from agent.services import credentials, key_rotation
+from agent.services import credential_kinds, credentials, key_rotation
 from agent.services.credentials import secret_from
 
 #: What a credential of a kind holds as its secret when nothing else is said.
@@ -45,7 +45,7 @@ def credential() -> None:
     "exeunt credential add keys --kind ssh --setting username=exeunt --secret-from private_key=file:id_ed25519",
 )  # fmt: skip
 @click.argument("name")
-@click.option("--kind", required=True, help="ssh, winrm, psrp, screenconnect, secret, ...")
+@click.option("--kind", required=True, help="ssh, winrm, psrp, screenconnect, secret, ..., or one that a package describes.")
 @click.option("--client", help="For this client only: slug, name or id.")
 @click.option("--location", help="For this location only: `Client/Location` or id.")
 @click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="A setting in clear. May be repeated.")
@@ -59,9 +59,14 @@ def add(
     """Store a credential for the server, a client or a location; the nearest one counts."""
     if no_secret and (prompted or sources):
         raise UsageError("--no-secret and a secret exclude each other")
-    usual = _USUAL.get(kind, "secret")
+    shell = credential_kinds.shell_of(caller.installation.content.packages(), kind)
+    asked = credential_kinds.asked_for(shell) if shell else (_USUAL.get(kind, "secret"),)
+    usual = asked[0] if asked else "secret"
     if not prompted and not sources and not no_secret:
-        prompted = (usual,)
+        if shell is not None:
+            # Before somebody types secrets: what is wrong with the settings.
+            credential_kinds.check(shell, _settings(settings), dict.fromkeys(asked, "asked for"))
+        prompted = asked
     with caller.installation.database.reading() as session:
         client_id, location_id = _scope(session, client, location)
     given = {} if no_secret else _secrets(prompted, sources, usual)

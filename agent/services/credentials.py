@@ -23,6 +23,7 @@ from agent.installation import Installation
 from agent.model.administration import Credential
 from agent.model.base import utcnow
 from agent.model.places import Client, Computer, Location
+from agent.services import credential_kinds
 
 #: A setting of such a name would put a secret into the database in clear.
 _SECRET_WORDS = (
@@ -67,10 +68,12 @@ def add(
 ) -> Credential:
     """Store a credential; `secret` of None leaves it waiting, `{}` says that it needs none.
 
-    Raises UsageError for a name or setting that cannot be, NotFound for a place, ClientMismatch for a location of
+    A kind that a package describes is held to that. Raises UsageError for a name, setting or secret that cannot be, NotFound
+    for a place, ClientMismatch for a location of
     another client, Conflict when the scope has a credential of that name.
     """
     _check_words(kind, name, settings or {})
+    _check_kind(installation, kind, settings or {}, secret, waits=secret is None)
     with installation.database.session() as session:
         _check_scope(session, client_id, location_id)
         credential = Credential(
@@ -95,6 +98,9 @@ def update(
     """Replace the settings, the secret or both; what is None stays. Raises NotFound, UsageError."""
     with installation.database.session() as session:
         credential = _get(session, credential_id)
+        waits = secret is None and credential.secret is None
+        new = credential.settings if settings is None else settings
+        _check_kind(installation, credential.kind, new, secret, waits=waits)
         details: dict[str, Any] = {"entered_anew": secret is not None}
         if settings is not None:
             _check_words(credential.kind, credential.name, settings)
@@ -245,6 +251,14 @@ def _check_words(kind: str, name: str, settings: Mapping[str, Any]) -> None:
     for key in settings:
         if any(word in key.lower() for word in _SECRET_WORDS) and not key.lower().endswith(("_file", "_path", "_url")):
             raise UsageError(f"{key!r} stands for a secret: settings are stored in clear, so enter it as a secret")
+
+
+def _check_kind(
+    installation: Installation, kind: str, settings: Mapping[str, Any], secret: Mapping[str, str] | None, *, waits: bool
+) -> None:
+    shell = credential_kinds.shell_of(installation.content.packages(), kind)
+    if shell is not None:
+        credential_kinds.check(shell, settings, secret, waits=waits)
 
 
 def _check_scope(session: Session, client_id: int | None, location_id: int | None) -> None:

@@ -230,3 +230,24 @@ def test_a_rotation_that_fails_changes_nothing(filled: Installation) -> None:
 def database_rows(installation: Installation) -> list[tuple[str, str | None]]:
     with installation.database.reading() as session:
         return [(c.name, c.secret) for c in session.exec(select(Credential))]
+
+
+def test_a_kind_that_a_package_describes_is_held_to_that(keyed: Installation) -> None:
+    kind = {"kind": "microsoft365", "secret": {"client_secret": SECRET}}
+    with pytest.raises(UsageError) as refused:
+        add(keyed, "m", settings={"tenant": "contoso.example", "cloud": "moon"}, **kind)
+    for said in ("there is no setting tenant; did you mean tenant_id?", "tenant_id is missing", "cloud must match"):
+        assert said in str(refused.value)
+    settings = {"tenant_id": "contoso.example", "client_id": "1"}
+    with pytest.raises(UsageError, match="one of the secrets client_secret, certificate is needed"):
+        add(keyed, "m", settings=settings, kind="microsoft365", secret={})
+    with pytest.raises(UsageError, match="there is no secret password"):
+        add(keyed, "m", settings=settings, kind="microsoft365", secret={"password": SECRET})
+    # As an import leaves it: it waits, and is complete when its secret comes.
+    waiting = add(keyed, "m", settings={}, kind="microsoft365", secret=None)
+    assert waiting.id is not None
+    with pytest.raises(UsageError, match="tenant_id is missing"):
+        credentials.update(keyed, waiting.id, secret={"client_secret": SECRET}, actor="jane")
+    credentials.update(keyed, waiting.id, settings=settings, secret={"client_secret": SECRET}, actor="jane")
+    with pytest.raises(UsageError, match="client_id is missing"):
+        credentials.update(keyed, waiting.id, settings={"tenant_id": "x"}, actor="jane")
