@@ -2,7 +2,7 @@
 
 The words of an error are looked for where the usual formats have them: `{code, message}`, `{error: {code, message}}`,
 `{error, error_description}` (RFC 6749), `{errorCode, errorSummary}`, `{errorMessages, errors}`, `{detail, scimType}`
-(RFC 7644), `{type, title, detail}` (RFC 9457).
+(RFC 7644), `{error: {code, errors: [{reason}]}}` (Google), `{type, title, detail}` (RFC 9457).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def refusal(service: Service, doing: str, status: int, body: Any, retry_after: f
     code = own or str(status)
     said = f"{service.name} answered {status}" + (f" ({code})" if own else "") + f" to {doing}"
     said += f": {text}" if text else ""
-    denied = status in (401, 403) or code in service.denied
+    denied = (status in (401, 403) and code not in service.busy) or code in service.denied
     missing = not denied and (status in (404, 410) or code in service.missing)
     passing = status in THROTTLED or status >= 500 or code in service.busy
     remedy = service.remedies.get(code) or service.remedies.get(str(status))
@@ -90,6 +90,8 @@ def words_of(body: Any) -> tuple[str, str]:
     if isinstance(errors, Mapping):
         found += [f"{name}: {why}" for name, why in errors.items()]
     elif isinstance(errors, list):
+        # Google's code is the status once more, and the reason says which.
+        code = next((e["reason"] for e in errors if isinstance(e, Mapping) and _is_word(e.get("reason"))), code)
         found += [words_of(e)[1] or str(e) for e in errors[:3] if isinstance(e, Mapping | str)]
     return _short(str(code), 80), _short("; ".join(found), _WORDS)
 
