@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from agent import audit
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.content import show_faults
 from agent.cli.lazy import command
@@ -20,6 +19,7 @@ from agent.content.loaded import LoadedScript
 from agent.content.reading import PARTNER
 from agent.inventory import lookup
 from agent.model.places import Client
+from agent.running import script_verbs
 from agent.running.checking import check
 
 _client_option = click.option(
@@ -118,29 +118,19 @@ def check_scripts(caller: Caller, name: str | None, as_json: bool) -> None:
 @pass_caller
 def duplicate(caller: Caller, name: str, client: str, new_name: str | None) -> None:
     """Copy a script for one client, to be edited. It runs nowhere until `exeunt script use`; nothing is overwritten."""
-    slug, label = _client(caller, client)
-    made = duplication.duplicate(caller.installation.content, name, slug, new_name, label)
-    _record(caller, "script.duplicate", slug, {"script": made.name, "copied_from": name, "digest": made.digest})
+    owner = _client(caller, client)
+    made = script_verbs.duplicate(caller.installation, name, owner, actor=caller.actor, new_name=new_name)
     say(f"{made.name}\n{made.file}")
+    slug = PARTNER if owner is None else owner.slug
     tell(f"edit it, then: exeunt script use {shlex.quote(made.name)} --client {slug}")
 
 
-def _client(caller: Caller, reference: str) -> tuple[str, str | None]:
-    """The slug and the name of a client of the inventory, or the partner's."""
+def _client(caller: Caller, reference: str) -> Client | None:
+    """The client of the inventory; None for the partner default."""
     if reference == PARTNER:
-        return PARTNER, None
+        return None
     with caller.installation.database.reading() as session:
-        found = lookup.find(session, Client, reference)
-    return found.slug, found.name
-
-
-def _record(caller: Caller, action: str, slug: str, details: dict[str, Any]) -> None:
-    with caller.installation.database.session() as session:
-        client_id = None if slug == PARTNER else lookup.find(session, Client, slug).client_id
-        audit.record(
-            session, actor=caller.actor, action=action, object_kind="script", object_id=str(details["script"]),
-            client_id=client_id, details={"client": slug, **details},
-        )  # fmt: skip
+        return lookup.find(session, Client, reference)
 
 
 @command(
@@ -154,9 +144,9 @@ def _record(caller: Caller, action: str, slug: str, details: dict[str, Any]) -> 
 @pass_caller
 def use(caller: Caller, name: str, client: str, wrapper: str, position: int | None) -> None:
     """List a script for a client's wrapper: from now on it runs. The order of the list is the order of execution."""
-    slug, _ = _client(caller, client)
-    listing = duplication.use(caller.installation.content, slug, wrapper, name, position)
-    _record(caller, "script.use", slug, {"script": name, "wrapper": wrapper})
+    listing = script_verbs.use(
+        caller.installation, name, _client(caller, client), wrapper, actor=caller.actor, position=position
+    )
     _show_list(listing.definition.scripts[wrapper])
 
 
@@ -167,9 +157,7 @@ def use(caller: Caller, name: str, client: str, wrapper: str, position: int | No
 @pass_caller
 def unuse(caller: Caller, name: str, client: str, wrapper: str) -> None:
     """Take a script from a client's list. An emptied list stops the wrapper for this client."""
-    slug, _ = _client(caller, client)
-    listing = duplication.unuse(caller.installation.content, slug, wrapper, name)
-    _record(caller, "script.unuse", slug, {"script": name, "wrapper": wrapper})
+    listing = script_verbs.unuse(caller.installation, name, _client(caller, client), wrapper, actor=caller.actor)
     _show_list(listing.definition.scripts[wrapper])
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import click
 
-from agent.alerting.actions import alert_message, plan_actions
-from agent.alerting.occurrences import Occurrence, Place
+from agent.alerting.imagining import imagined_actions
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.content import show_faults
 from agent.cli.lazy import Group, command
 from agent.cli.output import say, show_json, show_table
 from agent.content.definitions import AlertAction, AlertTemplateDefinition
-from agent.errors import UsageError
 from agent.inventory import lookup
-from agent.model.base import utcnow
-from agent.model.places import Client, Computer, Location
+from agent.model.places import Computer
 from agent.running.checking import check
 
 
@@ -100,12 +97,16 @@ def render(
     """Show the texts that a template would write about a computer now. Nothing is written or sent."""
     definition = caller.installation.content.alert_template(name).definition
     monitor = caller.installation.content.monitor(monitor_name).definition
-    occurrence = _imagined(caller, monitor.name, computer, status, result)
-    try:
-        alert_message(monitor)
-        planned = plan_actions([occurrence], definition, monitor, now=utcnow()).actions
-    except ValueError as error:
-        raise UsageError(f"{name}: {error}") from error
+    with caller.installation.database.reading() as session:
+        found = lookup.find(session, Computer, computer)
+        planned = imagined_actions(
+            session,
+            definition,
+            monitor,
+            found,
+            status="SUCCESS" if status == "SUCCESS" else "FAILED",
+            test_value=result,
+        )
     rows = [
         {"no": p.number + 1, "action": _word(p.action), "subject": p.message.subject if p.message else None,
          "body": p.message.body if p.message else None}
@@ -118,20 +119,6 @@ def render(
         say(f"{row['no']}. {row['action']}" + (f"\n   {row['subject']}\n\n{row['body']}\n" if row["subject"] else ""))
     if not rows:
         say(f"nothing is done now about {status}: no action, or outside its days and hours")
-
-
-def _imagined(caller: Caller, monitor: str, computer: str, status: str, result: str) -> Occurrence:
-    with caller.installation.database.reading() as session:
-        found = lookup.find(session, Computer, computer)
-        client = lookup.get(session, Client, found.client_id)
-        location = lookup.get(session, Location, found.location_id)
-    place = Place(
-        "computer", found.computer_id or 0, found.name, found.client_id, client.name, found.location_id, location.name
-    )
-    return Occurrence(
-        monitor=monitor, status="SUCCESS" if status == "SUCCESS" else "FAILED", place=place, identity=found.name,
-        test_value=result,
-    )  # fmt: skip
 
 
 @command(template, "check", "exeunt template check", "exeunt template check --json")

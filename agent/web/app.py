@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from agent.installation import Installation
 from agent.running.engine import EnginePort
+from agent.web.api.description import describe
 from agent.web.asking import STATIC
 from agent.web.faults import install_handlers
 from agent.web.guarding import Guard
@@ -24,6 +25,16 @@ PAGES = (
 )  # fmt: skip
 ROUTES = (
     "agent.web.api.clients",
+    "agent.web.api.locations",
+    "agent.web.api.computers",
+    "agent.web.api.contacts",
+    "agent.web.api.fields",
+    "agent.web.api.transfer",
+    "agent.web.api.monitors",
+    "agent.web.api.alerts",
+    "agent.web.api.scripts",
+    "agent.web.api.runs",
+    "agent.web.api.plans",
 )  # fmt: skip
 #: Requests that are worked on at once; each may take a connection of the database.
 THREADS = 12
@@ -55,6 +66,7 @@ def create_app(installation: Installation, port: EnginePort | None = None) -> Fa
         app.include_router(_router(name), include_in_schema=False)
     for name in ROUTES:
         app.include_router(_router(name), prefix="/api/v1")
+    describe(app)
     return app
 
 

@@ -12,25 +12,29 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from agent.content.faults import all_faults
 from agent.errors import (
+    ClientMismatch,
     Conflict,
     ContentError,
     ExeuntError,
     Forbidden,
     GuardrailRefused,
+    ImportRefused,
     NotFound,
     NotSignedIn,
     StoreError,
     UsageError,
 )  # fmt: skip
-from agent.web.problems import TooLarge, problem
+from agent.web.problems import Faults, TooLarge, problem
 from agent.web.rendering import page
 
 log = structlog.get_logger()
 #: The first class that fits counts.
 STATUSES: tuple[tuple[type[ExeuntError], int], ...] = (
     (NotSignedIn, 401), (Forbidden, 403), (NotFound, 404), (Conflict, 409), (GuardrailRefused, 409),
-    (UsageError, 400), (StoreError, 503), (ExeuntError, 500),
+    (UsageError, 400), (ClientMismatch, 409),
+    (StoreError, 503), (ExeuntError, 500),
 )  # fmt: skip
 
 
@@ -41,6 +45,30 @@ def install_handlers(app: FastAPI) -> None:
         (TooLarge, _on_too_large), (Exception, _on_fault_of_ours),
     ):  # fmt: skip
         app.add_exception_handler(kind, handler)
+
+
+def answer_to(request: Request, error: ExeuntError) -> Response:
+    """What an error of ours is answered with."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    if status == 401 and not request.url.path.startswith("/api/"):
+        return _to_sign_in(request)
+    if status >= 500:
+        log.error("request_failed", path=request.url.path, reason=str(error), kind=type(error).__name__)
+    more: dict[str, Any] = {}
+    if isinstance(error, GuardrailRefused):
+        more["guardrail"] = error.guardrail
+    if faults := _faults(error):
+        more["errors"] = faults
+    return _answer(request, status, str(error), **more)
+
+
+def _faults(error: ExeuntError) -> list[dict[str, Any]]:
+    """The single faults of an error that has several."""
+    if isinstance(error, ContentError):
+        return [{"where": e.key or "", "line": e.line, "message": e.reason} for e in all_faults(error)]
+    if isinstance(error, ImportRefused):
+        return [{"where": f.column or "", "line": f.line, "message": f.reason} for f in error.faults]
+    return error.faults if isinstance(error, Faults) else []
 
 
 def _answer(request: Request, status: int, detail: str, **more: Any) -> Response:
@@ -58,17 +86,7 @@ def _answer(request: Request, status: int, detail: str, **more: Any) -> Response
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ExeuntError)
-    status = next(status for kind, status in STATUSES if isinstance(error, kind))
-    if status == 401 and not request.url.path.startswith("/api/"):
-        return _to_sign_in(request)
-    if status >= 500:
-        log.error("request_failed", path=request.url.path, reason=str(error), kind=type(error).__name__)
-    more: dict[str, Any] = {}
-    if isinstance(error, GuardrailRefused):
-        more["guardrail"] = error.guardrail
-    if isinstance(error, ContentError):
-        more["errors"] = [{"where": error.key or "", "line": error.line, "message": error.reason}]
-    return _answer(request, status, str(error), **more)
+    return answer_to(request, error)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -90,7 +108,10 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _answer(request, error.status_code, str(error.detail))
+    answer = _answer(request, error.status_code, str(error.detail))
+    # Such as `Allow` with 405.
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _on_too_large(request: Request, error: Exception) -> Response:

@@ -6,6 +6,16 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from agent.errors import UsageError
+
+
+class Faults(UsageError):
+    """Several things are wrong with what was asked. Carries each with the place where it stands."""
+
+    def __init__(self, message: str, faults: list[tuple[str, str]]) -> None:
+        self.faults = [{"where": where, "message": text} for where, text in faults]
+        super().__init__(message)
+
 
 class TooLarge(Exception):
     """The body is larger than the route takes."""
