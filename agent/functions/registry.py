@@ -85,6 +85,8 @@ BUILT_IN: dict[str, str] = {
     "m365.unassign_teams_number": "agent.functions.microsoft365.people:UnassignTeamsNumber",
     "m365.delete_user": "agent.functions.microsoft365.deletion:DeleteUser",
     "m365.restore_user": "agent.functions.microsoft365.deletion:RestoreUser",
+    "m365.transfer_sites": "agent.functions.microsoft365.ownership:TransferSites",
+    "m365.transfer_teams": "agent.functions.microsoft365.ownership:TransferTeams",
     "m365.snapshot": "agent.functions.microsoft365.snapshots:TakeSnapshot",
     "m365.restore_from_snapshot": "agent.functions.microsoft365.restoring:RestoreFromSnapshot",
     "ad.disable_account": "agent.functions.active_directory.attributes:DisableAccount",

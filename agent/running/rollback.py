@@ -67,7 +67,7 @@ SYSTEMS = (
             }
         ),
         microsoft365.CANNOT,
-        frozenset({"m365.add_to_block_group", "m365.transfer_meetings"}),
+        frozenset({"m365.add_to_block_group", "m365.transfer_meetings", "m365.transfer_teams"}),
     ),
 )  # fmt: skip
 _STAYS = frozenset[str]().union(*(s.stays for s in SYSTEMS))
@@ -102,7 +102,8 @@ def draft_rollback(installation: Installation, given: str, *, actor: str, reason
         for system, step in found.items():
             kept = _kept(session, run, system, step)
             parameters |= {f"{system.prefix}_account": kept["id"], f"{system.prefix}_snapshot": kept["snapshot"]}
-        for other in statements.active_runs(session, run.target_kind, run.target_id):
+        of_target = statements.active_runs(session, [(run.target_kind, run.target_id)])
+        for other in of_target.get((run.target_kind, run.target_id), ()):
             raise Conflict(f"another run on {run.target_name} is {other.state} ({other.id}): wait for it, or cancel it")
     request = RunRequest(SCRIPT, run.target_kind, run.target_id, parameters)
     draft = draft_plan(installation, [request], PlanOrigin(actor, reason=reason))

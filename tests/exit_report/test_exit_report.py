@@ -495,7 +495,8 @@ NO_FIELD = {
     "m365.delete_user", "m365.restore_user", "m365.cancel_meetings", "m365.transfer_meetings",
     "m365.reassign_direct_reports", "m365.clear_manager", "m365.unassign_teams_number",
     "ad.clear_manager", "ad.hide_from_address_lists", "ad.set_description", "ad.delete_account", "ad.restore", "ad.snapshot",
-    "ad.restore_from_snapshot", "m365.snapshot", "m365.restore_from_snapshot",
+    "ad.restore_from_snapshot", "m365.snapshot", "m365.restore_from_snapshot", "m365.transfer_sites",
+    "m365.transfer_teams",
 }  # fmt: skip
 
 

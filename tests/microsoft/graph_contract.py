@@ -17,6 +17,9 @@ OUTSIDE_ENDS = ("/children",)
 #: Likewise, of a path that the contract has with other methods only.
 OUTSIDE_CALLS = (
     re.compile(r"POST /users/[^/]+/calendar/calendarPermissions"),
+    re.compile(r"(POST|PATCH) /teams/[^/]+/members(/[^/]+)?"),
+    re.compile(r"[A-Z]+ /teams/[^/]+/channels(/.*)?"),
+    re.compile(r"GET /groups/[^/]+/sites/root"),
     re.compile(r"POST /roleManagement/directory/roleAssignments"),
 )
 

@@ -531,3 +531,64 @@ def all_sites(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
         {"webUrl": f"{tenant.sharepoint}{path}", "isPersonalSite": path.startswith("/personal")}
         for path in tenant.sites
     ]  # fmt: skip
+
+
+@route("GET", "/groups/{group}/sites/root")
+def group_site(tenant: TestTenant, *, group: str, query: Any, body: Any) -> Answer:
+    path = "/sites/" + tenant.groups[group].name.lower().replace(" ", "-")
+    return (200, {"webUrl": tenant.sharepoint + path}) if path in tenant.sites else missing("site")
+
+
+@route("GET", "/users/{user}/joinedTeams")
+def joined_teams(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
+    found = user_or_404(tenant, user)
+    return 200, [
+        {"id": g.id, "displayName": g.name} for g in tenant.groups.values() if g.team and found.id in g.members
+    ]
+
+
+def _place(tenant: TestTenant, team: str, channel: str | None) -> Any:
+    group = tenant.groups[team]
+    return group.channels[channel] if channel else group
+
+
+def _members(tenant: TestTenant, *, team: str, query: Any, body: Any, channel: str | None = None) -> Answer:
+    place = _place(tenant, team, channel)
+    return 200, [
+        {"@odata.type": "#microsoft.graph.aadUserConversationMember", "id": f"membership-{who}", "userId": who,
+         "roles": ["owner"] if who in place.owners else []}
+        for who in sorted(place.members)
+    ]  # fmt: skip
+
+
+def _add_place(tenant: TestTenant, *, team: str, query: Any, body: Any, channel: str | None = None) -> Answer:
+    place, found = _place(tenant, team, channel), re.search(r"users\('([^']+)'\)$", body["user@odata.bind"])
+    assert found and body["@odata.type"].endswith("aadUserConversationMember"), body
+    if channel and found[1] not in tenant.groups[team].members and place.kind == "private":
+        return 404, error("NotFound", "The member is not in the team roster.")
+    place.members.add(found[1])
+    place.owners |= {found[1]} if "owner" in body["roles"] else set()
+    return 201, {"id": f"membership-{found[1]}", "userId": found[1], "roles": body["roles"]}
+
+
+def _change_place(
+    tenant: TestTenant, *, team: str, member: str, query: Any, body: Any, channel: str | None = None
+) -> Answer:
+    place, who = _place(tenant, team, channel), member.removeprefix("membership-")
+    if who not in place.members:
+        return missing(member)
+    place.owners |= {who} if "owner" in body["roles"] else set()
+    return 200, {"id": member, "userId": who, "roles": body["roles"]}
+
+
+for _base in ("/teams/{team}/members", "/teams/{team}/channels/{channel}/members"):
+    route("GET", _base)(_members)
+    route("POST", _base)(_add_place)
+    route("PATCH", _base + "/{member}")(_change_place)
+
+
+@route("GET", "/teams/{team}/channels")
+def channels(tenant: TestTenant, *, team: str, query: Any, body: Any) -> Answer:
+    assert query["$filter"] == "membershipType ne 'standard'", query
+    found = tenant.groups[team].channels.items()
+    return 200, [{"id": k, "displayName": c.name, "membershipType": c.kind} for k, c in found if c.kind != "standard"]

@@ -47,6 +47,13 @@ def left_groups(tenant: TestTenant) -> bool:
     return kept == {"Everybody", "From AD", "Visio users"} and not owned and mia in team.owners & team.members
 
 
+def handed_teams(tenant: TestTenant) -> bool:
+    """Mia owns the team and the two channels that Alex alone had; not the one that has another owner."""
+    mia, team = made_id("contoso", "mia"), tenant.group("Sales team")
+    owned = {name for name, c in team.channels.items() if mia in c.owners & c.members}
+    return mia in team.owners & team.members and owned == {"deals", "fresh"}
+
+
 def _shared(tenant: TestTenant) -> None:
     box(tenant).kind = "SharedMailbox"
 
@@ -159,6 +166,15 @@ CASES = [
     Case(
         "remove_sharepoint_direct_grants", "removebyloginname",
         lambda t: t.sites["/sites/sales"].users == {MIA: 10} and t.sites["/sites/quiet"].users == {MIA: 3},
+    ),
+    Case(
+        "transfer_sites", r"POST /sites/.*(ensureuser|MERGE)",
+        lambda t: all(t.sites[s].users.get(MIA) in t.sites[s].admins for s in ("/sites/own", "/sites/sales-team"))
+        and not t.sites["/sites/sales"].admins,
+        {"new_owner": "manager"},
+    ),
+    Case(
+        "transfer_teams", r"(POST|PATCH) /teams/", handed_teams, {"new_owner": "manager"},
     ),
     Case(
         "reassign_direct_reports", r"PUT /users/", lambda t: t.named("rob").manager == made_id("contoso", "mia"),

@@ -69,7 +69,7 @@ def _ensure(tenant: TestTenant, site: Site, login: str) -> tuple[int, Any]:
     name = login.removeprefix(_CLAIM)
     if not login.startswith(_CLAIM) or tenant.user(name) is None:
         return 400, {"odata.error": {"message": {"value": "The specified user could not be found."}}}
-    site.users.setdefault(name, 100 + len(site.users))
+    site.users.setdefault(name, max([100, *site.users.values()]) + 1)
     return _user(site, name)
 
 

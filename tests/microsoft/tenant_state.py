@@ -78,6 +78,16 @@ class User:
 
 
 @dataclass
+class Channel:
+    """A channel of a team; a standard one has the members of the team."""
+
+    name: str
+    kind: str = "standard"
+    members: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
+
+
+@dataclass
 class Group:
     """A group."""
 
@@ -92,6 +102,8 @@ class Group:
     licences: set[str] = field(default_factory=set)
     members: set[str] = field(default_factory=set)
     owners: set[str] = field(default_factory=set)
+    #: Of a team.
+    channels: dict[str, Channel] = field(default_factory=dict)
 
 
 @dataclass
@@ -221,7 +233,8 @@ def _fill_leaver(tenant: TestTenant, alex: User, mia: User) -> None:
     tenant.sites = {
         f"/personal/{alex.id}": Site(users={alex.upn: 5}, admins={5}),
         "/sites/sales": Site(users={alex.upn: 9, mia.upn: 10}, groups={3: {9}, 4: {10}}, roles={9: {1073741827}}),
-        "/sites/quiet": Site(users={mia.upn: 3}),
+        "/sites/quiet": Site(users={mia.upn: 3}), "/sites/own": Site(users={alex.upn: 4}, admins={4}),
+        "/sites/sales-team": Site(),
     }  # fmt: skip
 
 
@@ -240,6 +253,13 @@ def _fill_groups(tenant: TestTenant, alex: str, dana: str) -> None:
     ):
         group.id = made_id(tenant.domain, group.name)
         tenant.groups[group.id] = group
+    team = tenant.group("Sales team")
+    team.channels = {
+        "general": Channel("General"),
+        "deals": Channel("Deals", "private", {alex, dana}, {alex}),
+        "board": Channel("Board", "shared", {alex, dana}, {alex, dana}),
+        "fresh": Channel("Fresh", "private", {alex}, {alex}),
+    }  # fmt: skip
 
 
 def _fill_others(tenant: TestTenant, alex: User) -> None:

@@ -18,13 +18,13 @@ from agent.functions.microsoft365.mailboxes import mail
 from agent.services.microsoft.exchange import Cmdlet
 from agent.services.microsoft.graph import Call, get, path_of
 
-Kind = Literal["FullAccess", "SendAs", "SendOnBehalf", "calendar", "site", "sharing", "onedrive_admin"]
+Kind = Literal["FullAccess", "SendAs", "SendOnBehalf", "calendar", "site", "sharing", "admin_given"]
 #: How the variable of a run's state is called that holds what was removed.
 _VARIABLE = "Microsoft 365 grants of"
 
 
 class Grant(BaseModel):
-    """One right that is taken away, or (`onedrive_admin`) was given."""
+    """One right that is taken away, or (`admin_given`) was given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +76,7 @@ def stands(work: Work[Any], grant: Grant) -> bool:
         return any(e.get("role") == grant.what for e in _calendar(work, grant.where))
     if grant.kind == "sharing":
         return sharepoint.sharing(grant.where) == grant.what
-    if grant.kind == "onedrive_admin":
+    if grant.kind == "admin_given":
         known = sharepoint.user(grant.where, grant.what)
         return not (known and known.get("IsSiteAdmin"))
     if grant.kind == "site":
@@ -103,7 +103,7 @@ def restore(work: Work[Any], grant: Grant) -> None:
         work.tenant.graph.call(Call("POST", path, body, may_repeat=True))
     elif grant.kind == "sharing":
         sharepoint.set_sharing(grant.where, grant.what)
-    elif grant.kind == "onedrive_admin":
+    elif grant.kind == "admin_given":
         known = sharepoint.user(grant.where, grant.what)
         if known:
             sharepoint.set_site_admin(grant.where, int(known["Id"]), False)

@@ -111,7 +111,7 @@ class GrantAccess(UserFunction[OneDriveAccessParameters]):
                 Call("POST", path_of("drives", drive["id"], "items", drive["root"], "invite"), body, may_repeat=True)
             )
         else:
-            grants.keep(work, [grants.Grant(kind="onedrive_admin", where=drive["site"], what=who.upn)])
+            grants.keep(work, [grants.Grant(kind="admin_given", where=drive["site"], what=who.upn)])
             number = work.tenant.sharepoint.ensure_user(drive["site"], who.upn)
             work.tenant.sharepoint.set_site_admin(drive["site"], number, True)
 
@@ -204,7 +204,7 @@ class RemoveSharePointGrants(UserFunction[SiteParameters]):
 
     def change(self, work: Work[SiteParameters]) -> Outcome:
         """Ask each site, remove where the leaver is known, and ask again."""
-        sites = self._sites(work)
+        sites = sites_of(work)
         items = []
         for site in sites:
             item: dict[str, Any] = {"site": site, "outcome": "removed"}
@@ -232,10 +232,12 @@ class RemoveSharePointGrants(UserFunction[SiteParameters]):
 
     def done(self, work: Work[SiteParameters]) -> bool:
         """Whether no site knows the leaver."""
-        return all(work.tenant.sharepoint.user(site, work.user.upn) is None for site in self._sites(work))
+        return all(work.tenant.sharepoint.user(site, work.user.upn) is None for site in sites_of(work))
 
-    def _sites(self, work: Work[SiteParameters]) -> list[str]:
-        if work.parameters.sites:
-            return list(work.parameters.sites)
-        found = work.tenant.graph.all(get("sites", "getAllSites", select="webUrl,isPersonalSite"))
-        return [str(s["webUrl"]).rstrip("/") for s in found if s.get("webUrl") and not s.get("isPersonalSite")]
+
+def sites_of(work: Work[Any]) -> list[str]:
+    """Addresses of the site collections to look at: those of the parameter `sites`, else all but the OneDrives."""
+    if work.parameters.sites:
+        return list(work.parameters.sites)
+    found = work.tenant.graph.all(get("sites", "getAllSites", select="webUrl,isPersonalSite"))
+    return [str(s["webUrl"]).rstrip("/") for s in found if s.get("webUrl") and not s.get("isPersonalSite")]

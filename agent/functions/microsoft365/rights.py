@@ -101,6 +101,10 @@ NEEDED: Mapping[str, tuple[Right, ...]] = {
     "disable_onedrive_sharing": (*_graph("Files.Read.All"), _SHAREPOINT),
     "backup_onedrive": _graph("Files.Read.All"),
     "remove_sharepoint_direct_grants": (*_graph("Sites.Read.All"), _SHAREPOINT),
+    "transfer_sites": (*_graph("Sites.Read.All"), _SHAREPOINT),
+    "transfer_teams": _graph(
+        "Team.ReadBasic.All", "Channel.ReadBasic.All", "TeamMember.ReadWrite.All", "ChannelMember.ReadWrite.All"
+    ),
     "reassign_direct_reports": _graph("User.ReadWrite.All"),
     "clear_manager": _graph("User.ReadWrite.All"),
     "unassign_teams_number": _graph("TeamsTelephoneNumber.ReadWrite.All"),

@@ -30,6 +30,7 @@ CANNOT = (
     "sessions that were revoked and MFA methods that were removed: the person signs in and registers anew",
     "devices that were wiped or retired: what was on them is gone; enrol them again",
     "rights on single files, folders and lists of SharePoint that went with the person's place on a site",
+    "places in private and shared channels of teams: somebody of the channel adds the person again",
     "owners that groups and teams were given in the meantime: they stay owners",
 )
 
