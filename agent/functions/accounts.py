@@ -73,7 +73,8 @@ class RestFunction(Function[P]):
         found = context.credential(system.service.kind)
         if found is None:
             raise missing_credential(system.service)
-        with system.open(*found, run_id=context.root_id) as client:
+        settings = system.completed(found[0], context.system_property)
+        with system.open(settings, found[1], run_id=context.root_id) as client:
             try:
                 yield client
             except AnswerLost as error:

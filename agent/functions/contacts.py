@@ -68,6 +68,15 @@ def tell_security(
     return queued.id
 
 
+def keep_ticket(context: Context, ticket: str) -> None:
+    """Keep the id of a ticket in another system where later steps find it: in the contact's field Offboarding Ticket."""
+    if context.target_kind == "contact":
+        with context.installation.database.session() as session:
+            field_values.set_value(
+                session, Form.CONTACT, context.target_id, TICKET, ticket, actor=context.root_script
+            )  # fmt: skip
+
+
 class NoParameters(BaseParameters):
     """Nothing to choose."""
 

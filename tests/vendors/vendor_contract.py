@@ -75,6 +75,9 @@ def _drop_empty_content(part: Any) -> None:
     if isinstance(part, dict):
         if part.get("content") == {}:
             del part["content"]
+        if isinstance(part.get("204"), dict):
+            # Some describe a body of an answer that cannot have one (RFC 9110, 15.3.5).
+            part["204"].pop("content", None)
         part = list(part.values())
     for each in part if isinstance(part, list) else ():
         _drop_empty_content(each)
