@@ -241,3 +241,24 @@ class TestJira(FaultMatrix):
 
     def test_only_the_deletion_is_held_by_retention(self) -> None:
         assert {c.function for c in CASES if registry.get(c.function).deletes_account} == {"jira.delete_user"}
+
+
+class TestTheMonitor:
+    """The monitor of the package finds whose report waits for its ticket."""
+
+    def found(self, installation: Installation) -> list[Any]:
+        from agent import shipped
+        from agent.monitoring.query import Query, run_query
+
+        file = shipped.path("scripts") / "packages" / "jira" / "monitors" / "jira_exit_report.sql"
+        return list(run_query(installation.database, Query(file.read_text(encoding="utf-8"), {})).rows)
+
+    def test_it_finds_a_written_report_until_it_is_attached(self, any_workspace: Installation) -> None:
+        assert self.found(any_workspace) == []
+        with any_workspace.database.session() as session:
+            field_values.set_value(session, Form.CONTACT, 1, "Offboarding Ticket", "42", actor="t")
+        assert self.found(any_workspace) == []
+        with any_workspace.database.session() as session:
+            field_values.set_value(session, Form.CONTACT, 1, "Offboarding Ticket", "IT-42", actor="t")
+            field_values.set_value(session, Form.CONTACT, 2, "Offboarding Ticket", "IT-43", actor="t")
+        assert [(row[0], row[2]) for row in self.found(any_workspace)] == [("IT-42", 1)]

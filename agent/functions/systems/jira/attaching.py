@@ -24,7 +24,8 @@ class AttachParameters(BaseParameters):
     """Which report, and where to."""
 
     issue: IssueKey
-    format: Literal["pdf", "html", "json"] = "pdf"
+    #: Empty: PDF, or HTML where no PDF was written.
+    format: Literal["", "pdf", "html", "json"] = ""
 
 
 class AttachReport(TicketFunction):
@@ -40,7 +41,7 @@ class AttachReport(TicketFunction):
 
     def preview(self, parameters: AttachParameters) -> str:
         """The call that would be made."""
-        return f"POST {API}/issue/{parameters.issue}/attachments with the exit report ({parameters.format})"
+        return f"POST {API}/issue/{parameters.issue}/attachments with the exit report"
 
     def act(self, client: RestClient, context: Context, parameters: AttachParameters) -> Outcome:
         """Attach it unless a file of that name is there."""
@@ -48,7 +49,7 @@ class AttachReport(TicketFunction):
         if file.name in _attached(client, parameters.issue):
             return Outcome.succeeded(outcome="already", ticket=parameters.issue, file=file.name)
         kinds = {"pdf": "application/pdf", "html": "text/html", "json": "application/json"}
-        upload = Upload("file", file.name, file.read_bytes(), kinds[parameters.format])
+        upload = Upload("file", file.name, file.read_bytes(), kinds[file.suffix.removeprefix(".")])
         headers = {"X-Atlassian-Token": "no-check"}
         client.send(Call("POST", issue_path(parameters.issue, "attachments"), upload=upload, headers=headers))
         settled(lambda: _attached(client, parameters.issue), lambda names: file.name in names, service=SERVICE.name)
@@ -68,13 +69,15 @@ def _report(context: Context, wanted: str) -> Path:
     """The file of the report, as the audit trail has its place and digest. Raises StepError when there is none."""
     with context.installation.database.reading() as session:
         entry = _written(session, context.target_id) if context.target_kind == "contact" else None
-    for name, digest in ((entry.details.get("sha256") if entry else None) or {}).items():
-        file = Path(str(entry.details.get("folder") if entry else ""), Path(name).name)
-        if file.suffix == f".{wanted}":
-            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-                raise _no_report(f"{file} is missing or was changed after it was written", "report_changed")
-            return file
-    raise _no_report(f"there is no exit report as {wanted} yet", "no_report")
+    digests = dict(entry.details.get("sha256") or {}) if entry else {}
+    by_format = {Path(name).suffix.removeprefix("."): Path(name).name for name in digests}
+    chosen = next((f for f in ([wanted] if wanted else ["pdf", "html"]) if f in by_format), None)
+    if entry is not None and chosen is not None:
+        file = Path(str(entry.details.get("folder")), by_format[chosen])
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digests[file.name]:
+            raise _no_report(f"{file} is missing or was changed after it was written", "report_changed")
+        return file
+    raise _no_report("there is no exit report yet" + (f" as {wanted}" if wanted else ""), "no_report")
 
 
 def _written(session: Session, contact_id: int) -> AuditEntry | None:
