@@ -60,8 +60,6 @@ CREATE INDEX computers_of_client ON computers (clientid)
 ;;
 CREATE INDEX computers_of_location ON computers (locationid)
 ;;
-CREATE INDEX computers_name ON computers (name)
-;;
 CREATE INDEX computers_lastcontact ON computers (lastcontact)
 ;;
 CREATE TABLE contacts (

@@ -32,6 +32,10 @@ def upgrade() -> None:
         key = SEARCHED[table][1]
         op.create_index(f"{table}_of_client_by_name", table, ["clientid", "name", key])
         op.create_index(f"{table}_of_location_by_name", table, ["locationid", "name", key])
+    # All that a list of computers is filtered by, but for the last contact, which changes too often to be kept in it.
+    op.execute("DROP INDEX IF EXISTS computers_name")
+    filtered = ["name", "computerid", "platform", "isserver", "isprobe", "retiredat"]
+    op.create_index("computers_by_name", "computers", filtered)
     op.create_index("locations_of_client_by_name", "locations", ["clientid", "name", "locationid"])
     op.create_index("audit_of_an_object", "audit_entry", ["object_kind", "object_id", "sequence"])
     op.create_index("ix_ticket_contact_id", "ticket", ["contact_id"])
