@@ -19,6 +19,10 @@ from agent.web.guarding import Guard
 
 #: Modules with a `router`: pages for people, routes for programs. A new page is one module and one line.
 PAGES = (
+    "agent.web.pages.signing",
+    "agent.web.pages.welcome",
+    "agent.web.pages.account",
+    "agent.web.pages.users",
     "agent.web.pages.inventory",
     "agent.web.pages.overview",
     "agent.web.pages.plans",
