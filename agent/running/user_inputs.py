@@ -66,6 +66,14 @@ def resolve(session: Session, contact: Contact, asked: Asked, *, now: datetime |
     return Resolved(UserInputs.model_validate(values), sources, tuple(warnings))
 
 
+def without_person(session: Session, client: Client, asked: Asked) -> Resolved:
+    """The inputs as far as they are known before anybody is named: what a form shows, and what it would turn off.
+
+    Raises UsageError for values that cannot be or contradict each other, NotFound for an unknown template.
+    """
+    return combine([Layer("given", asked.given), *_option_layers(session, client, asked)])
+
+
 def check_dates(given: Layer, now: datetime) -> None:
     """Raises UsageError for a termination date that is over everywhere on earth."""
     day = read(given).get("termination_date")

@@ -307,7 +307,7 @@ def listed(
         query = query.where(col(ContactOffboarding.removed_at).is_(None))
     found: list[Listed] = []
     for row, contact, client, run in session.exec(query):
-        line = _listed(row, contact, client, run)
+        line = line_of(row, contact, client, run)
         if state is None or line.state == state:
             found.append(line)
         if len(found) == limit:
@@ -315,7 +315,8 @@ def listed(
     return found
 
 
-def _listed(row: ContactOffboarding, contact: Contact, client: Client, run: ScriptRun | None) -> Listed:
+def line_of(row: ContactOffboarding, contact: Contact, client: Client, run: ScriptRun | None) -> Listed:
+    """One line of the list."""
     return Listed(
         id=row.id, tenant=client.name, username=contact.upn or contact.email or contact.external_id, name=contact.name,
         state=_state(run), scheduled_for=due(row, contact) if row.run_id is None else row.scheduled_for or row.started_at,

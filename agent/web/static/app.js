@@ -46,3 +46,66 @@ document.addEventListener("htmx:afterSwap", (event) => {
 document.addEventListener("htmx:sseClose", (event) => {
   if (event.detail.type === "message") window.location.reload();
 });
+
+// `data-keep-in="#id"`: somebody who was chosen from a search stays chosen when the search goes on.
+document.addEventListener("change", (event) => {
+  const keep = event.target.dataset?.keepIn;
+  if (!keep || !event.target.checked) return;
+  const label = event.target.closest("label");
+  const box = document.querySelector(keep);
+  const twin = box.querySelector(`input[value="${CSS.escape(event.target.value)}"]`);
+  if (twin) { twin.checked = true; label.remove(); } else { box.append(label); }
+});
+
+// `data-people`: addresses are proposed while somebody types; the last one of several counts.
+let asking;
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("[data-people]")) return;
+  const list = document.getElementById(event.target.getAttribute("list"));
+  const text = event.target.value.split(",").pop().trim();
+  clearTimeout(asking);
+  if (!list || text.length < 2) return;
+  asking = setTimeout(async () => {
+    const answer = await fetch(list.dataset.from + encodeURIComponent(text));
+    if (answer.ok) list.innerHTML = await answer.text();
+  }, 200);
+});
+
+// `data-rich`: a text area with simple HTML is edited as it will look. What is sent is the text area's.
+const TOOLS = [["bold", "Bold"], ["italic", "Italic"], ["insertUnorderedList", "List"], ["createLink", "Link"]];
+for (const area of document.querySelectorAll("textarea[data-rich]")) {
+  const frame = document.createElement("div");
+  frame.className = "rich";
+  const tools = document.createElement("div");
+  tools.className = "tools";
+  const text = document.createElement("div");
+  text.className = "text";
+  text.contentEditable = "true";
+  text.setAttribute("role", "textbox");
+  text.setAttribute("aria-multiline", "true");
+  text.setAttribute("aria-label", document.querySelector(`label[for="${CSS.escape(area.id)}"]`)?.textContent ?? "Text");
+  // Parsed without running anything; only simple elements are taken over.
+  const parsed = new DOMParser().parseFromString(area.value, "text/html");
+  for (const bad of parsed.querySelectorAll("script, style, iframe, object, embed, form, img, svg")) bad.remove();
+  for (const element of parsed.body.querySelectorAll("*")) {
+    for (const attribute of [...element.attributes]) if (attribute.name !== "href") element.removeAttribute(attribute.name);
+  }
+  text.append(...parsed.body.childNodes);
+  for (const [command, title] of TOOLS) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = title;
+    button.addEventListener("click", () => {
+      const address = command === "createLink" ? window.prompt("Address of the link", "https://") : null;
+      if (command === "createLink" && !/^(https?:|mailto:)/i.test(address ?? "")) return;
+      text.focus();
+      document.execCommand(command, false, address);
+      text.dispatchEvent(new Event("input"));
+    });
+    tools.append(button);
+  }
+  text.addEventListener("input", () => { area.value = text.textContent.trim() ? text.innerHTML : ""; });
+  frame.append(tools, text);
+  area.hidden = true;
+  area.after(frame);
+}
