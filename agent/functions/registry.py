@@ -79,6 +79,7 @@ BUILT_IN: dict[str, str] = {
     "m365.grant_onedrive_access": "agent.functions.microsoft365.onedrive:GrantAccess",
     "m365.disable_onedrive_sharing": "agent.functions.microsoft365.onedrive:DisableSharing",
     "m365.backup_onedrive": "agent.functions.microsoft365.backup:BackupOneDrive",
+    "m365.backup_mailbox": "agent.functions.microsoft365.mailbox_backup:BackupMailbox",
     "m365.remove_sharepoint_direct_grants": "agent.functions.microsoft365.onedrive:RemoveSharePointGrants",
     "m365.reassign_direct_reports": "agent.functions.microsoft365.people:ReassignDirectReports",
     "m365.clear_manager": "agent.functions.microsoft365.people:ClearManager",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import graph_contract
@@ -20,11 +21,13 @@ from tenant_state import TestTenant, make_tenant
 
 from agent.installation import Installation
 from agent.model.places import Contact
+from agent.model.runs import ScriptRevision, ScriptRun
 from agent.running.planning import draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.tree import RunTree
 from agent.secrets import create_key
 from agent.services import credentials
+from agent.services.backup_stores import DirectoryStore
 from agent.services.microsoft import tokens
 from agent.services.rest import waiting
 from agent.settings import Settings
@@ -147,3 +150,39 @@ def run(installation: Installation, two_clients: Any, server: Server, app_certif
         return execute(installation, run_id)
 
     return started
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    (tmp_path / "store").mkdir()
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+def leaver(
+    installation: Any,
+    two_clients: Any,
+    server: Server,
+    contoso: TestTenant,
+    app_certificate: str,
+    store: DirectoryStore,
+) -> UserContext:
+    """A stored run on Alex whose backups go into the store."""
+    create_key(installation.settings)
+    with installation.database.session() as session:
+        contact = Contact(client_id=two_clients.contoso, external_id="alex", name="Alex")
+        session.add_all([ScriptRevision(digest="b" * 64, name="any", content={}), contact])
+        session.flush()
+        found = ScriptRun(
+            script="User Offboarding", role="wrapper", revision="b" * 64, target_kind="contact",
+            target_id=contact.contact_id, target_name="Alex", client_id=two_clients.contoso, exclusive=True,
+            started_by="hr", state="running", parameters={"backup_location": {"value": str(store.root)}},
+        )  # fmt: skip
+        session.add(found)
+        session.flush()
+        run_id, contact_id = found.id, contact.contact_id
+    return UserContext(
+        installation, {"microsoft365": (server.settings(contoso), {"certificate": app_certificate})},
+        places={"client": {"slug": "contoso", "client_id": two_clients.contoso}}, run_id=run_id, root_id=run_id,
+        target_id=contact_id, client_id=two_clients.contoso,
+    )  # fmt: skip

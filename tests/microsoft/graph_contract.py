@@ -19,6 +19,8 @@ OUTSIDE_CALLS = (
     re.compile(r"POST /users/[^/]+/calendar/calendarPermissions"),
     re.compile(r"(POST|PATCH) /teams/[^/]+/members(/[^/]+)?"),
     re.compile(r"[A-Z]+ /teams/[^/]+/channels(/.*)?"),
+    re.compile(r"GET /users/[^/]+/mailFolders(/[^/]+/(childFolders|messages))?"),
+    re.compile(r"GET /users/[^/]+/messages/[^/]+/\$value"),
     re.compile(r"GET /groups/[^/]+/sites/root"),
     re.compile(r"POST /roleManagement/directory/roleAssignments"),
 )

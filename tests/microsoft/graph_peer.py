@@ -592,3 +592,34 @@ def channels(tenant: TestTenant, *, team: str, query: Any, body: Any) -> Answer:
     assert query["$filter"] == "membershipType ne 'standard'", query
     found = tenant.groups[team].channels.items()
     return 200, [{"id": k, "displayName": c.name, "membershipType": c.kind} for k, c in found if c.kind != "standard"]
+
+
+def _folders(tenant: TestTenant, *, user: str, query: Any, body: Any, folder: str | None = None) -> Answer:
+    box = user_or_404(tenant, user).mailbox
+    if box is None:
+        return _no_mailbox()
+    assert query["includeHiddenFolders"] == "true", query
+    inside = [(key, f) for key, f in box.folders.items() if f.parent == folder]
+    return 200, [
+        {"id": key, "displayName": f.name, "childFolderCount": sum(c.parent == key for c in box.folders.values())}
+        for key, f in inside
+    ]  # fmt: skip
+
+
+route("GET", "/users/{user}/mailFolders")(_folders)
+route("GET", "/users/{user}/mailFolders/{folder}/childFolders")(_folders)
+
+
+@route("GET", "/users/{user}/mailFolders/{folder}/messages")
+def messages(tenant: TestTenant, *, user: str, folder: str, query: Any, body: Any) -> Answer:
+    box = user_or_404(tenant, user).mailbox
+    assert box is not None and query.get("$orderby", "receivedDateTime") == "receivedDateTime", query
+    found = sorted(box.folders[folder].messages.items(), key=lambda m: m[1].received)
+    return 200, [{"id": k, "changeKey": f"v{m.version}", "receivedDateTime": m.received} for k, m in found]
+
+
+@route("GET", "/users/{user}/messages/{message}/$value")
+def message_mime(tenant: TestTenant, *, user: str, message: str, query: Any, body: Any) -> Answer:
+    box = user_or_404(tenant, user).mailbox
+    found = [f.messages[message] for f in (box.folders.values() if box else ()) if message in f.messages]
+    return (200, found[0].mime) if found else (404, error("ErrorItemNotFound", "The specified object was not found."))

@@ -123,14 +123,17 @@ class Handler(BaseHTTPRequestHandler):
         except Dropped:
             self.close_connection = True
             return
-        data = b"" if body is None else json.dumps(body).encode()
+        raw = isinstance(body, bytes)
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        cut = headers.pop("cut", None)
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/plain" if raw else "application/json")
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or bool(cut)
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve
 
@@ -222,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.state.lock:
             self.state.calls.append((tenant.domain, f"{method} {path}"))
         struck = self.state.strike(f"{method} {path}")
-        if struck and struck.action != "lose":
+        if struck and struck.action not in ("lose", "cut"):
             return self._broken(struck)
         with self.state.lock:
             try:
@@ -230,6 +233,8 @@ class Handler(BaseHTTPRequestHandler):
             except LookupError as missing:
                 status, answer = 404, error("Request_ResourceNotFound", f"Resource '{missing}' does not exist.")
         self.state.violations += violations(method, path, query, body, status, answer)
+        if struck and struck.action == "cut":
+            return status, answer, {"cut": "half"}
         if struck:
             raise Dropped
         return status, answer, {}

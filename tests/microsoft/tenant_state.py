@@ -21,6 +21,24 @@ E3, VISIO = str(uuid.uuid5(uuid.NAMESPACE_OID, "E3")), str(uuid.uuid5(uuid.NAMES
 
 
 @dataclass
+class Message:
+    """A message as MIME."""
+
+    mime: bytes
+    received: str = "2025-03-01T10:00:00Z"
+    version: int = 1
+
+
+@dataclass
+class MailFolder:
+    """A folder of mail. The peer leaves out search folders, drafts' states, and the archive."""
+
+    name: str
+    parent: str | None = None
+    messages: dict[str, Message] = field(default_factory=dict)
+
+
+@dataclass
 class Mailbox:
     """A mailbox as Exchange keeps it; people are object ids."""
 
@@ -44,6 +62,7 @@ class Mailbox:
     replies: dict[str, Any] = field(default_factory=lambda: {"status": "disabled"})
     calendar: dict[str, tuple[str, str]] = field(default_factory=dict)
     meetings: dict[str, bool] = field(default_factory=dict)
+    folders: dict[str, MailFolder] = field(default_factory=dict)
 
 
 @dataclass

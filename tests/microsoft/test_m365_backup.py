@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 from m365_context import UserContext
 from tenant_server import Server
 from tenant_state import TestTenant
-from test_m365_scripts import run  # noqa: F401  (a fixture: the engine with the shipped scripts)
 
 from agent.functions.microsoft365 import backup as backup_function
 from agent.inventory import retention
-from agent.model.places import Contact
-from agent.model.runs import ScriptRevision, ScriptRun
 from agent.running.tree import RunTree
-from agent.secrets import create_key
 from agent.services import backup_reading
 from agent.services.backup_names import FolderNames
 from agent.services.backup_stores import DirectoryStore
@@ -56,42 +52,6 @@ def files(contoso: TestTenant) -> dict[str, DriveItem]:
         "big": DriveItem("big.bin", BIG, hashes=("sha256Hash",)),
     }  # fmt: skip
     return contoso.files
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    (tmp_path / "store").mkdir()
-    return DirectoryStore(tmp_path / "store")
-
-
-@pytest.fixture
-def leaver(
-    installation: Any,
-    two_clients: Any,
-    server: Server,
-    contoso: TestTenant,
-    app_certificate: str,
-    store: DirectoryStore,
-) -> UserContext:
-    """A stored run on Alex whose backups go into the store."""
-    create_key(installation.settings)
-    with installation.database.session() as session:
-        contact = Contact(client_id=two_clients.contoso, external_id="alex", name="Alex")
-        session.add_all([ScriptRevision(digest="b" * 64, name="any", content={}), contact])
-        session.flush()
-        found = ScriptRun(
-            script="User Offboarding", role="wrapper", revision="b" * 64, target_kind="contact",
-            target_id=contact.contact_id, target_name="Alex", client_id=two_clients.contoso, exclusive=True,
-            started_by="hr", state="running", parameters={"backup_location": {"value": str(store.root)}},
-        )  # fmt: skip
-        session.add(found)
-        session.flush()
-        run_id, contact_id = found.id, contact.contact_id
-    return UserContext(
-        installation, {"microsoft365": (server.settings(contoso), {"certificate": app_certificate})},
-        places={"client": {"slug": "contoso", "client_id": two_clients.contoso}}, run_id=run_id, root_id=run_id,
-        target_id=contact_id, client_id=two_clients.contoso,
-    )  # fmt: skip
 
 
 def restored(context: UserContext, store: DirectoryStore, folder: Path) -> dict[str, bytes]:
@@ -357,7 +317,7 @@ def test_forbidden_and_malware(leaver: UserContext, files: Any, server: Server) 
 
 
 def test_the_guard_lets_go_only_of_a_complete_backup(
-    run: Callable[..., RunTree],  # noqa: F811
+    run: Callable[..., RunTree],
     installation: Any,
     files: Any,
     store: DirectoryStore,

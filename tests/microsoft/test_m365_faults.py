@@ -43,8 +43,8 @@ def assert_failed(outcome: Outcome, kind: str) -> None:
     assert outcome.error is not None and outcome.error.impact and outcome.error.remediation
 
 
-#: test_m365_backup and test_m365_rollback have the faults of these: they need a store, or a whole offboarding before them.
-ELSEWHERE = {"backup_onedrive", "snapshot", "restore_from_snapshot"}
+#: test_m365_backup, test_m365_mailbox_backup and test_m365_rollback have the faults of these: they need a store, or a whole offboarding before them.
+ELSEWHERE = {"backup_onedrive", "backup_mailbox", "snapshot", "restore_from_snapshot"}
 
 
 def test_every_function_is_here() -> None:

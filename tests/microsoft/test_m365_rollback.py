@@ -22,7 +22,8 @@ from agent.running.tree import RunTree
 
 #: Steps whose changes the snapshot holds, in the order of an offboarding.
 STEPS: list[tuple[str, dict[str, Any]]] = [
-    ("disable_sign_in", {}), ("transfer_sites", {"new_owner": "manager"}), ("remove_directory_roles", {}), ("remove_from_groups", {"new_owner": "manager"}),
+    ("disable_sign_in", {}), ("transfer_sites", {"new_owner": "manager"}),
+    ("remove_directory_roles", {}), ("remove_from_groups", {"new_owner": "manager"}),
     ("remove_sharepoint_direct_grants", {}), ("remove_mailbox_permissions_elsewhere", {}),
     ("remove_calendar_permissions_elsewhere", {}), ("set_out_of_office", {"message": "Gone."}), ("convert_to_shared", {}),
     ("grant_full_access", {"delegates": DANA}), ("grant_send_as", {"delegates": DANA}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ class BackupOneDrive(UserFunction[BackupParameters]):
             copying = _Copying(work, drive["id"], writer, until)
             for place in _files(copying, drive["root"]):
                 _copy(copying, place)
-            _settle_gone(copying)
+            copying.gone += settle_gone(writer, copying.gone)
             backups.complete(work.context, writer)
         made = backups.completed(work.context, BACKUP)
         assert made is not None, "it was completed a moment ago"
@@ -232,13 +232,14 @@ def _hash_of(item: Mapping[str, Any]) -> tuple[str | None, _Sum]:
     return given.get("quickXorHash") or None, _Sum(quick.update, quick.base64)
 
 
-def _settle_gone(copying: _Copying) -> None:
-    """A file of which a part was stored and which is gone since: it is kept as empty and marked, and named in the result."""
-    for name in copying.writer.unfinished():
-        with copying.writer.file(name, marker=_GONE) as file:
+def settle_gone(writer: BackupWriter, known: Collection[str]) -> list[str]:
+    """Files of which a part was stored and which are gone since: each is kept as empty and marked. Gives those not `known`."""
+    gone = []
+    for name in writer.unfinished():
+        with writer.file(name, marker=_GONE) as file:
             file.finish()
-        if name not in copying.gone:
-            copying.gone.append(name)
+        gone.append(name)
+    return [name for name in gone if name not in known]
 
 
 def _not_copied(original: str, why: str, code: str) -> StepError:

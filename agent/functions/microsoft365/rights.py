@@ -100,6 +100,7 @@ NEEDED: Mapping[str, tuple[Right, ...]] = {
     "grant_onedrive_access": (*_graph("Files.ReadWrite.All"), _SHAREPOINT),
     "disable_onedrive_sharing": (*_graph("Files.Read.All"), _SHAREPOINT),
     "backup_onedrive": _graph("Files.Read.All"),
+    "backup_mailbox": _graph("Mail.Read"),
     "remove_sharepoint_direct_grants": (*_graph("Sites.Read.All"), _SHAREPOINT),
     "transfer_sites": (*_graph("Sites.Read.All"), _SHAREPOINT),
     "transfer_teams": _graph(

@@ -19,7 +19,7 @@ import httpx
 from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.microsoft.errors import THROTTLED, refusal, unreachable
-from agent.services.microsoft.sending import Channel
+from agent.services.microsoft.sending import Channel, decoded
 from agent.services.rest.waiting import retry_after
 
 #: Bytes that are held at a time, and redirects that are followed.
@@ -68,6 +68,47 @@ def download(channel: Channel, wanted: Wanted, offset: int, into: Callable[[byte
             deadline = channel.deadline()
         if at < wanted.size and not deadline.wait(asked):
             raise failure
+
+
+def whole(channel: Channel, address: str, doing: str, largest: int) -> bytes:
+    """A content of which Graph tells no size beforehand and gives no ranges, as one piece; what breaks off is begun anew.
+
+    Raises ServiceRefused, CannotConnect, StepError (`download_cut`, `too_large`).
+    """
+    deadline = channel.deadline()
+    while True:
+        asked = None
+        try:
+            with channel.streamed(address, {"Accept-Encoding": "identity"}, signed_in=True) as answer:
+                if answer.is_success:
+                    return _held(answer, doing, largest)
+                asked = retry_after(answer.headers.get("Retry-After"))
+                answer.read()
+                failure: Exception = refusal("Graph", doing, answer.status_code, decoded(answer), asked)
+                if answer.status_code < 500 and answer.status_code not in (401, *THROTTLED):
+                    raise failure
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            failure = unreachable("Graph", type(error).__name__)
+        except httpx.TransportError as error:
+            failure = StepError(
+                f"the download of {doing} broke off: {type(error).__name__}", type=INTEGRATION_ERROR, code="download_cut",
+                remediation="Retry the run: it goes on where it was.",
+            )  # fmt: skip
+        if not deadline.wait(asked):
+            raise failure
+
+
+def _held(answer: httpx.Response, doing: str, largest: int) -> bytes:
+    """All of an answer. Its end is sure: httpx raises for one that is shorter than announced."""
+    data = bytearray()
+    for piece in answer.iter_bytes(PIECE):
+        data += piece
+        if len(data) > largest:
+            raise StepError(
+                f"{doing} is larger than {largest} bytes", type=INTEGRATION_ERROR, code="too_large",
+                remediation="Keep it by hand: exeunt task add --backup",
+            )  # fmt: skip
+    return bytes(data)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import INTEGRATION_ERROR
-from agent.services.microsoft.downloading import Wanted, download
+from agent.services.microsoft.downloading import Wanted, download, whole
 from agent.services.microsoft.errors import THROTTLED, ServiceRefused, answer_lost, refusal
 from agent.services.microsoft.sending import Channel, decoded
 from agent.services.rest.waiting import Deadline, retry_after
@@ -133,6 +133,10 @@ class GraphClient:
     ) -> None:
         """The content at a path, from a byte on. See `downloading.download`; `until`: moment of `time.monotonic`."""
         download(self._channel, Wanted(self.base + call.address, doing, size, until), offset, into)
+
+    def content(self, call: Call, *, doing: str, largest: int) -> bytes:
+        """The content at a path that Graph gives itself, such as a message; `largest`: bytes that are taken at most."""
+        return whole(self._channel, self.base + call.address, doing, largest)
 
     def _own(self, link: str, call: Call) -> str:
         """A link to a next page as a path. Raises StepError for one that leads elsewhere: it would get the token."""
