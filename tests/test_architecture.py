@@ -27,7 +27,7 @@ FLOORS = {
     # only what a role is; properties name roles
     "access.principal": 1,
     "functions": 3,
-    "running": 4,
+    "running": 4, "packages": 4,
     "reporting": 5, "alerting": 5,
     "monitoring": 6,
     "cli": 7, "web": 7,

@@ -370,3 +370,7 @@ class ClientScripts(Definition):
 
     client: str
     scripts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    #: Names of the applied packages in the client's order, which the lists above follow.
+    packages: tuple[str, ...] = ()
+    #: An order that goes against the order of danger is refused, and not only warned of.
+    strict_order: bool = False

@@ -175,6 +175,8 @@ class Revocation(StrEnum):
     CUSTOMER_DATA = "customer_data"
     BUSINESS = "business"
     COLLABORATION = "collaboration"
+    #: It revokes nothing: a ticket, a message, an asset list.
+    NONE = "none"
 
     @property
     def rank(self) -> int:

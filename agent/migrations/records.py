@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlmodel import SQLModel
 
-from agent.model import access, administration, contacts, fields, monitors, places, runs, tickets, webhooks
+from agent.model import access, administration, contacts, fields, monitors, packages, places, runs, tickets, webhooks
 
 #: Modules whose tables `edf_schema.sql` creates; the tables of the others are records.
 SCHEMA_MODULES = (places, fields)
-RECORD_MODULES = (access, administration, contacts, monitors, runs, tickets, webhooks)
+RECORD_MODULES = (access, administration, contacts, monitors, packages, runs, tickets, webhooks)
 
 
 def tables_of(module: Any) -> list[type[SQLModel]]:

@@ -87,6 +87,16 @@ def add(
     return credential
 
 
+def add_shell(session: Session, *, kind: str, name: str, client_id: int | None, actor: str) -> Credential:
+    """Make an empty credential that waits for its secret, within the caller's transaction. Raises UsageError."""
+    _check_words(kind, name, {})
+    credential = Credential(kind=kind, name=name, client_id=client_id, settings={})
+    session.add(credential)
+    session.flush()
+    _record(session, "credential.add", credential, actor, {"settings": {}})
+    return credential
+
+
 def update(
     installation: Installation,
     credential_id: int,
@@ -117,12 +127,16 @@ def update(
 def remove(installation: Installation, credential_id: int, *, actor: str) -> None:
     """Remove a credential. Raises NotFound; Conflict while a computer is set to use it."""
     with installation.database.session() as session:
-        credential = _get(session, credential_id)
-        users = session.exec(select(Computer.name).where(Computer.credential_id == credential_id).limit(3)).all()
-        if users:
-            raise Conflict(f"credential {credential_id} is used by {', '.join(users)}: give them another one first")
-        _record(session, "credential.remove", credential, actor, {"settings": credential.settings})
-        session.delete(credential)
+        remove_in(session, _get(session, credential_id), actor=actor)
+
+
+def remove_in(session: Session, credential: Credential, *, actor: str) -> None:
+    """The same within the caller's transaction."""
+    users = session.exec(select(Computer.name).where(Computer.credential_id == credential.id).limit(3)).all()
+    if users:
+        raise Conflict(f"credential {credential.id} is used by {', '.join(users)}: give them another one first")
+    _record(session, "credential.remove", credential, actor, {"settings": credential.settings})
+    session.delete(credential)
 
 
 def list_credentials(

@@ -80,7 +80,9 @@ def _roles_of_group(group: str, given: object) -> list[tuple[Role, str | None]]:
     found = []
     for one in given if isinstance(given, list) else [given]:
         if not isinstance(one, dict) or not set(one) <= {"role", "client"} or str(one.get("role")) not in set(Role):
-            raise ValueError(f"group {group!r}: write a role ({', '.join(Role)}), and a client's slug where it is limited to one")
+            raise ValueError(
+                f"group {group!r}: write a role ({', '.join(Role)}), and a client's slug where it is limited to one"
+            )
         client = one.get("client")
         # An empty slug, or null, would mean all clients where one was meant.
         if "client" in one and (not isinstance(client, str) or not client):
@@ -199,26 +201,38 @@ def set_value(installation: Installation, name: str, value: str, *, actor: str, 
 
     Raises UsageError for a value that cannot be, or a reserved name that is not declared, with the nearest ones.
     """
-    declared = _checked(name, value)
     with installation.database.session() as session:
-        row = session.get(SystemProperty, name)
-        hidden = secret or (declared is not None and declared.is_secret) or (row is not None and row.is_secret)
-        old = _shown(row)
-        stored = installation.secrets.encrypt(value, purpose=_purpose(name)) if hidden else value
-        row = row or SystemProperty(name=name, value=stored)
-        row.value, row.is_secret, row.changed_at, row.changed_by = stored, hidden, utcnow(), actor
-        session.add(row)
-        _record(session, "property.set", name, actor, old, _shown(row))
+        set_in(session, installation, name, value, actor=actor, secret=secret)
+
+
+def set_in(
+    session: Session, installation: Installation, name: str, value: str, *, actor: str, secret: bool = False
+) -> None:
+    """The same within the caller's transaction."""
+    declared = _checked(name, value)
+    row = session.get(SystemProperty, name)
+    hidden = secret or (declared is not None and declared.is_secret) or (row is not None and row.is_secret)
+    old = _shown(row)
+    stored = installation.secrets.encrypt(value, purpose=_purpose(name)) if hidden else value
+    row = row or SystemProperty(name=name, value=stored)
+    row.value, row.is_secret, row.changed_at, row.changed_by = stored, hidden, utcnow(), actor
+    session.add(row)
+    _record(session, "property.set", name, actor, old, _shown(row))
 
 
 def unset(installation: Installation, name: str, *, actor: str) -> None:
     """Forget the value of a property, so that its default counts again. Raises NotFound."""
     with installation.database.session() as session:
-        row = session.get(SystemProperty, name)
-        if row is None:
-            raise NotFound(f"the property {name!r} is not set")
-        _record(session, "property.unset", name, actor, _shown(row), None)
-        session.delete(row)
+        unset_in(session, name, actor=actor)
+
+
+def unset_in(session: Session, name: str, *, actor: str) -> None:
+    """The same within the caller's transaction."""
+    row = session.get(SystemProperty, name)
+    if row is None:
+        raise NotFound(f"the property {name!r} is not set")
+    _record(session, "property.unset", name, actor, _shown(row), None)
+    session.delete(row)
 
 
 def list_properties(session: Session) -> list[PropertyView]:

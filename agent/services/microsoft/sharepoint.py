@@ -95,7 +95,9 @@ class SharePointClient:
 
     def _ids(self, site: str, path: str, doing: str) -> tuple[int, ...]:
         try:
-            answer = self._channel(site).send("GET", site + path, doing=doing, repeatable=True, reads=True, headers=_JSON)
+            answer = self._channel(site).send(
+                "GET", site + path, doing=doing, repeatable=True, reads=True, headers=_JSON
+            )
         except ServiceRefused as error:
             # An account without an assignment of its own is answered like one that there is not.
             if error.missing or "SPException" in (error.code or ""):
