@@ -43,6 +43,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = _create_engine(settings)
+        self._reading_engine = self.engine.execution_options(exeunt_reading=True)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -59,9 +60,8 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads; it never waits for a writer on SQLite. Raises StoreError."""
-        bound = self.engine.execution_options(exeunt_reading=True)
         try:
-            with Session(bound, expire_on_commit=False) as session, session.begin():
+            with Session(self._reading_engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except DBAPIError as error:
             raise explain(error, self.settings) from error
@@ -91,7 +91,7 @@ class Database:
         from agent.migrations.runner import revisions
 
         try:
-            with self.engine.execution_options(exeunt_reading=True).connect() as connection:
+            with self._reading_engine.connect() as connection:
                 present, newest = revisions(connection)
         except DBAPIError as error:
             raise explain(error, self.settings) from error

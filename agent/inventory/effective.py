@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import select as columns
 from sqlmodel import Session, and_, col, or_, select
 
 from agent.model.fields import ExtraField, ExtraFieldAlias, ExtraFieldData, FieldType, Form
@@ -12,6 +13,8 @@ from agent.model.fields import ExtraField, ExtraFieldAlias, ExtraFieldData, Fiel
 #: Levels from the nearest to the farthest.
 NEAREST_FIRST = (Form.CONTACT, Form.COMPUTER, Form.LOCATION, Form.CLIENT)
 _PLACES = {Form.CONTACT: "contact", Form.COMPUTER: "computer", Form.LOCATION: "location", Form.CLIENT: "client"}
+#: Places whose values are read by one statement.
+_AT_ONCE = 500
 
 
 class FieldValues(Mapping[str, str]):
@@ -43,23 +46,63 @@ class FieldValues(Mapping[str, str]):
 
 def effective_values(session: Session, places: Mapping[str, Mapping[str, Any] | None]) -> FieldValues:
     """The fields of a place and the places around it. `places` maps client, location, ... to their columns."""
-    ids = {form: place[f"{_PLACES[form]}_id"] for form in NEAREST_FIRST if (place := places.get(_PLACES[form]))}
-    own = [and_(col(ExtraField.form) == form, col(ExtraFieldData.id).in_((place_id, 0))) for form, place_id in ids.items()]
-    query = (
-        select(ExtraField, ExtraFieldData)
-        .join(ExtraFieldData, col(ExtraFieldData.extra_field_id) == col(ExtraField.id))
-        .where(or_(*own), ExtraField.ftype != FieldType.SECRET)
-    )
+    return effective_values_of(session, [places])[0]
+
+
+def effective_values_of(
+    session: Session, places: Sequence[Mapping[str, Mapping[str, Any] | None]]
+) -> list[FieldValues]:
+    """The same for many at once, in their order."""
+    around = [
+        {form: int(place[f"{_PLACES[form]}_id"]) for form in NEAREST_FIRST if (place := of.get(_PLACES[form]))}
+        for of in places
+    ]
     aliases = {(a.extra_field_id, a.alias): a.value for a in session.exec(select(ExtraFieldAlias))}
-    rows = [(f, d.id == 0, aliases.get((d.extra_field_id, d.value), d.value)) for f, d in session.exec(query)]
-    rows.sort(key=lambda row: (row[1], NEAREST_FIRST.index(Form(row[0].form))))
+    found: list[FieldValues] = []
+    for start in range(0, len(around), _AT_ONCE):
+        part = around[start : start + _AT_ONCE]
+        stored = _stored_values(session, part, aliases)
+        found += [_values_for(ids, stored) for ids in part]
+    return found
+
+
+def _stored_values(
+    session: Session, around: Sequence[Mapping[Form, int]], aliases: Mapping[tuple[int, str], str]
+) -> dict[tuple[Form, int], list[tuple[str, str]]]:
+    """(field name, value) by (level, id) of all these places; id 0 holds the defaults of a level."""
+    ids = {form: sorted({0, *(of[form] for of in around if form in of)}) for form in NEAREST_FIRST}
+    query = (
+        columns(
+            col(ExtraField.form), col(ExtraField.name), col(ExtraFieldData.id), col(ExtraFieldData.extra_field_id),
+            col(ExtraFieldData.value),
+        )
+        .join(ExtraFieldData, col(ExtraFieldData.extra_field_id) == col(ExtraField.id))
+        .where(
+            or_(*(and_(col(ExtraField.form) == form, col(ExtraFieldData.id).in_(known)) for form, known in ids.items())),
+            col(ExtraField.ftype) != FieldType.SECRET,
+        )
+    )  # fmt: skip
+    found: dict[tuple[Form, int], list[tuple[str, str]]] = {}
+    for form, name, place_id, field_id, value in session.execute(query):
+        found.setdefault((Form(form), place_id), []).append((name, aliases.get((field_id, value), value)))
+    return found
+
+
+def _values_for(ids: Mapping[Form, int], stored: Mapping[tuple[Form, int], list[tuple[str, str]]]) -> FieldValues:
     values: dict[str, str] = {}
-    for field, _, value in rows:
-        values.setdefault(field.name, value)
-    overridden = {(f.form, f.name) for f, is_default, _ in rows if not is_default}
-    set_anywhere = {
-        f.name for f, is_default, v in rows if v not in ("", "0") and not (is_default and (f.form, f.name) in overridden)
-    }
+    set_anywhere: set[str] = set()
+    overridden: set[tuple[Form, str]] = set()
+    for form, place_id in ids.items():
+        for name, value in stored.get((form, place_id), ()):
+            values.setdefault(name, value)
+            overridden.add((form, name))
+            if value not in ("", "0"):
+                set_anywhere.add(name)
+    for form in ids:
+        for name, value in stored.get((form, 0), ()):
+            values.setdefault(name, value)
+            if value not in ("", "0") and (form, name) not in overridden:
+                set_anywhere.add(name)
     return FieldValues(values, frozenset(set_anywhere))
 
 

@@ -126,7 +126,7 @@ class ScriptRun(SQLModel, table=True):
     #: Not before this time (a wait); and given up after that one ("fizzled").
     not_before: datetime | None = moment("not_before")
     expires_at: datetime | None = moment("expires_at")
-    #: Each wait ends a segment and queues the next; the engine's id is `run:<id>:<segment>`.
+    #: Each wait ends a segment and queues the next; who works at an old one can store nothing.
     segment: int = 0
     #: How often a segment was started again because its worker was gone.
     recoveries: int = 0

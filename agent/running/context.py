@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from agent.content.definitions import ScriptDefinition
 from agent.content.loaded import from_content
@@ -18,6 +18,7 @@ from agent.installation import Installation
 from agent.inventory.contacts import manager_address
 from agent.inventory.effective import effective_values
 from agent.inventory.person_values import person_value
+from agent.model.administration import Credential
 from agent.model.base import utcnow
 from agent.model.places import Contact
 from agent.model.runs import RunStep, ScriptRevision, ScriptState
@@ -37,8 +38,11 @@ KEPT_BODIES = 20
 class Machine:
     """The connection to the target, opened when the first body runs and shared by the steps of one segment."""
 
-    def __init__(self, installation: Installation, target: Target) -> None:
-        self.installation, self.target = installation, target
+    def __init__(
+        self, installation: Installation, target: Target, credentials_of: Sequence[Credential] | None = None
+    ) -> None:
+        """`credentials_of`: those of the target's client that were loaded just now; None: they are asked for."""
+        self.installation, self.target, self._credentials = installation, target, credentials_of
         self.masks: list[str] = []
 
     @cached_property
@@ -47,19 +51,20 @@ class Machine:
         computer = self.target.places.get("computer")
         if computer is None:
             raise StepError(f"a {self.target.kind} has no machine to run a body on", type="wrong_target")
-        with self.installation.database.reading() as session:
-            credential = self._credential(session, computer)
-            opened = None
-            if credential is not None:
-                opened = (credential.settings, credentials.open_secret(self.installation, credential))
-                self.masks.extend(opened[1].values())
+        credential, opened = self._credential(computer), None
+        if credential is not None:
+            opened = (credential.settings, credentials.open_secret(self.installation, credential))
+            self.masks.extend(opened[1].values())
         return registry.connect(computer, opened)
 
-    def _credential(self, session: Session, computer: Mapping[str, Any]) -> Any:
-        client_id, location_id = computer["client_id"], computer["location_id"]
-        if computer["credential_id"] is not None:
-            return credentials.by_id(session, computer["credential_id"], client_id=client_id, location_id=location_id)
-        return credentials.nearest(session, computer["transport"], client_id=client_id, location_id=location_id)
+    def _credential(self, computer: Mapping[str, Any]) -> Credential | None:
+        kind, place = computer["transport"], {n: computer[n] for n in ("client_id", "location_id")}
+        if computer["credential_id"] is None and self._credentials is not None:
+            return credentials.nearest_of(self._credentials, kind, **place)
+        with self.installation.database.reading() as session:
+            if computer["credential_id"] is not None:
+                return credentials.by_id(session, computer["credential_id"], **place)
+            return credentials.nearest(session, kind, **place)
 
     def close(self) -> None:
         """Let go of the connection, if there is one."""
@@ -70,8 +75,11 @@ class Machine:
 class TargetContext:
     """What is known of one target of one client, and the credentials that it may use."""
 
-    def __init__(self, installation: Installation, target_kind: str, target_id: int, client_id: int) -> None:
-        self.installation, self.target_kind = installation, target_kind
+    def __init__(
+        self, installation: Installation, target_kind: str, target_id: int, client_id: int, known: Target | None = None
+    ) -> None:
+        """`known`: the target if it was loaded just now."""
+        self.installation, self.target_kind, self._known = installation, target_kind, known
         self.target_id, self.client_id = target_id, client_id
         #: Every secret that was opened: it must not be shown.
         self.masks: list[str] = []
@@ -79,8 +87,10 @@ class TargetContext:
     @cached_property
     def target(self) -> Target:
         """The target as it is now. Raises ClientMismatch when it was moved to another client after planning."""
-        with self.installation.database.reading() as session:
-            target = load_target(session, self.target_kind, self.target_id)
+        target = self._known
+        if target is None:
+            with self.installation.database.reading() as session:
+                target = load_target(session, self.target_kind, self.target_id)
         if target.client_id != self.client_id:
             raise ClientMismatch(f"{target.name} belongs to another client than when this was planned")
         return target
@@ -148,9 +158,11 @@ class TargetContext:
 class RunContext(TargetContext):
     """Implements agent.functions.base.Context for one step."""
 
-    def __init__(self, installation: Installation, tree: RunTree, step: RunStep, machine: Machine) -> None:
+    def __init__(
+        self, installation: Installation, tree: RunTree, step: RunStep, machine: Machine, known: Target | None = None
+    ) -> None:
         root = tree.root
-        super().__init__(installation, root.target_kind, root.target_id, root.client_id)
+        super().__init__(installation, root.target_kind, root.target_id, root.client_id, known)
         self.tree, self.step, self.machine, self.masks = tree, step, machine, machine.masks
         self.run_id, self.root_id, self.step_id, self.step_name = step.run_id, root.id, step.id, step.name
         self.root_script, self.started_by = root.script, root.started_by
@@ -180,8 +192,9 @@ class RunContext(TargetContext):
         self.machine.masks.extend((secrets or {}).values())
         stem = f"{self.step_id}-{self.step.attempts}-{len(self.bodies)}"
         output = OutputCollector(
-            self.output_folder, stem, settings.output_bytes, settings.output_file_bytes, self.machine.masks
-        )
+            self.output_folder, stem, settings.output_bytes, settings.output_file_bytes, self.machine.masks,
+            live=True,
+        )  # fmt: skip
         limit = time_limit or self.step.options.get("time_limit") or definition.time_limit.total_seconds()
         entry: dict[str, Any] = {"script": script, "body": file, "exit_code": None}
         self.bodies = [*self.bodies, entry][-KEPT_BODIES:]

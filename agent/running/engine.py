@@ -1,8 +1,9 @@
 """The narrow port to the durable engine: the only module that knows DBOS (DESIGN 5.1, facts `engine.md`).
 
-The truth about a run is in our own tables. The engine only remembers that segment `n` of a run is to be executed, keeps
-the limits per client and in total, delays a segment, and tells which worker holds it. Everything here may be lost and
-is made again from our tables by `agent.running.recovery`.
+The truth about runs is in our own tables. The engine only remembers that a client has something to do (a *call*), now or
+after a delay, hands each client to one worker at a time, and tells which worker that is; the worker takes the runs from
+our tables (`agent.running.dispatcher`). So a plan of a thousand runs costs a call per client, not a thousand. Everything
+here may be lost and is made again from our tables by `agent.running.recovery`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine as SQLEngine
@@ -22,42 +24,35 @@ from sqlalchemy import create_engine, event
 
 from agent.settings import Settings
 
-QUEUE = "exeunt.runs"
-WORKFLOW = "exeunt.run_segment"
+QUEUE = "exeunt.clients"
+WORKFLOW = "exeunt.serve_client"
 #: Changes only when the interpreter's contract with stored plans changes; never by itself.
-APPLICATION_VERSION = "engine-1"
+APPLICATION_VERSION = "engine-2"
 #: Schema of the engine's tables on PostgreSQL.
 SCHEMA = "dbos"
 
-#: What a worker does with a segment: (run id, segment number).
-Execute = Callable[[str, int], None]
-_execute: list[Execute] = []
+#: What a worker does for a client: execute what is due.
+Serve = Callable[[int], None]
+_serve: list[Serve] = []
 
 
 @DBOS.workflow(name=WORKFLOW)
-def _run_segment(run_id: str, segment: int) -> None:
-    _execute[-1](run_id, segment)
-
-
-def segment_id(run_id: str, segment: int) -> str:
-    """The engine's id of a segment, made from its meaning: the same segment is never queued twice."""
-    return f"run:{run_id}:{segment}"
+def _serve_client(client_id: int) -> None:
+    _serve[-1](client_id)
 
 
 @dataclass(frozen=True)
-class SegmentStatus:
-    """What the engine knows about a segment."""
+class Call:
+    """A call that is not over."""
 
-    #: queued (also delayed), executing, over
-    phase: str
+    id: str
+    client_id: int
+    #: The worker that serves the client because of it; None while it is queued.
     executor: str | None
 
 
-_PHASES = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "executing"}
-
-
 class EnginePort:
-    """Queues, delays, cancels and looks up segments. Works without a worker in this process."""
+    """Calls workers to clients. Works without a worker in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -76,39 +71,44 @@ class EnginePort:
         )
 
     def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
-        """Queue a segment, to be started no sooner than `delay_seconds` from now. The same segment twice is one."""
-        options: EnqueueOptions = {
-            "workflow_name": WORKFLOW,
-            "queue_name": QUEUE,
-            "workflow_id": segment_id(run_id, segment),
-            "app_version": APPLICATION_VERSION,
-            "queue_partition_key": str(client_id),
-        }
-        if delay_seconds > 0:
-            options["delay_seconds"] = delay_seconds
-        self._client.enqueue(options, run_id, segment)
+        """Have a worker look at a client, whose run is queued in our tables, `delay_seconds` from now."""
+        self.call([client_id], delay_seconds=delay_seconds)
 
-    def cancel(self, run_id: str, segment: int) -> None:
-        """Take a segment out of the queue. One that executes is not interrupted."""
-        self._client.cancel_workflow(segment_id(run_id, segment))
+    def enqueue_all(self, runs: Iterable[tuple[str, int, int]]) -> None:
+        """The same at once for many: (run id, segment, client id)."""
+        self.call(client_id for _, _, client_id in runs)
 
-    def wake(self, run_id: str, segment: int) -> None:
-        """Let a delayed segment start now."""
-        self._client.set_workflow_delay(segment_id(run_id, segment), delay_seconds=0.0)
+    def call(self, clients: Iterable[int], *, delay_seconds: float = 0.0) -> None:
+        """Have a worker execute what is due for these clients, `delay_seconds` from now. All calls or none."""
+        with self._engine.begin() as connection:
+            for client_id in sorted(set(clients)):
+                options: EnqueueOptions = {
+                    "workflow_name": WORKFLOW,
+                    "queue_name": QUEUE,
+                    "workflow_id": f"client:{client_id}:{uuid4()}",
+                    "app_version": APPLICATION_VERSION,
+                    "queue_partition_key": str(client_id),
+                }
+                if delay_seconds > 0:
+                    options["delay_seconds"] = delay_seconds
+                self._client.enqueue_in_transaction(connection, options, client_id)
 
-    def statuses(self, segments: Iterable[tuple[str, int]]) -> dict[str, SegmentStatus]:
-        """What the engine knows about these segments, by segment id; one that it does not know is left out."""
-        ids = [segment_id(*s) for s in segments]
-        found: dict[str, SegmentStatus] = {}
-        for start in range(0, len(ids), 500):
-            for status in self._client.list_workflows(
-                workflow_ids=ids[start : start + 500], load_input=False, load_output=False
-            ):
-                found[status.workflow_id] = SegmentStatus(_PHASES.get(status.status, "over"), status.executor_id)
-        return found
+    def cancel(self, call_id: str) -> None:
+        """Forget a call. A worker that serves because of it is not interrupted."""
+        self._client.cancel_workflow(call_id)
+
+    def calls(self) -> list[Call]:
+        """The calls that are queued or served now; delayed ones are left out."""
+        found = self._client.list_workflows(
+            queue_name=QUEUE, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
+        )
+        return [
+            Call(w.workflow_id, int(w.workflow_id.split(":")[1]), w.executor_id if w.status == "PENDING" else None)
+            for w in found
+        ]
 
     def purge(self, before: str) -> int:
-        """Forget segments that were over before an ISO time. Returns how many."""
+        """Forget calls that were over before an ISO time. Returns how many."""
         over = self._client.list_workflows(
             status=["SUCCESS", "ERROR", "CANCELLED"], completed_before=before, load_input=False, load_output=False,
             limit=1000,
@@ -124,15 +124,15 @@ class EnginePort:
 
 
 class EngineWorker:
-    """Executes segments in this process. At most one per process."""
+    """Answers calls in this process. At most one per process."""
 
-    def __init__(self, settings: Settings, execute: Execute) -> None:
+    def __init__(self, settings: Settings, serve: Serve) -> None:
         self.settings = settings
         self.executor_id = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
-        self._execute = execute
+        self._serve = serve
 
     def start(self) -> None:
-        """Begin to take segments from the queue."""
+        """Begin to answer calls."""
         self._engine = _create_engine(self.settings)
         config: DBOSConfig = {
             "name": "exeunt",
@@ -148,13 +148,15 @@ class EngineWorker:
         if not self.settings.is_sqlite:
             config["system_database_url"] = self.settings.engine_url
         _migrate(self.settings)
-        _execute.append(self._execute)
+        _serve.append(self._serve)
         DBOS(config=config)
         DBOS.launch()
         DBOS.register_queue(
             QUEUE,
+            # Whoever is served executes a run, so more clients than that would only wait.
             worker_concurrency=self.settings.concurrency_total,
-            partition_concurrency=min(self.settings.concurrency_per_client, self.settings.concurrency_total),
+            # One worker for each client, over all workers: it alone takes the client's runs and keeps their number.
+            partition_concurrency=1,
             polling_interval_sec=self.settings.queue_poll_seconds,
             on_conflict="always_update",
         )
@@ -163,7 +165,7 @@ class EngineWorker:
         """Take nothing more, wait for what executes, let go."""
         DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
         self._engine.dispose()
-        _execute.remove(self._execute)
+        _serve.remove(self._serve)
 
 
 def _migrate(settings: Settings) -> None:

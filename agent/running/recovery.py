@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.runs import Plan, RunState, RunStep, ScriptRun, StepState
 from agent.running import verbs
-from agent.running.engine import EnginePort, SegmentStatus, segment_id
+from agent.running.engine import Call, EnginePort
 from agent.running.liveness import Liveness
 
 log = structlog.get_logger()
@@ -24,42 +25,64 @@ log = structlog.get_logger()
 MAX_RECOVERIES = 5
 #: Seconds after which a plan that is stored, free of guardrails and not released counts as forgotten by a dead process.
 FORGOTTEN = 60.0
-#: Seconds after which a queued run that the engine does not know counts as lost: the enqueuing may still be under way.
+#: Seconds after which a due run whose client nobody serves counts as lost: the call may still be under way.
 GRACE = 5.0
 #: What is asked every two seconds, of what may be thousands of runs. The state alone is asked for: a condition on the
 #: parent too would make SQLite go through all root runs that there ever were.
 _OPEN: Any = columns(
     col(ScriptRun.parent_id),
     col(ScriptRun.id),
+    col(ScriptRun.state),
     col(ScriptRun.segment),
     col(ScriptRun.client_id),
     col(ScriptRun.queued_at),
     col(ScriptRun.not_before),
-    col(ScriptRun.recoveries),
 ).where(col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING)))
 
 
 def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) -> list[str]:
-    """Queue again what is queued or running in our tables and in no living hands. Returns the ids of those runs.
+    """Take over the runs that dead hands hold, and have every client with due runs served.
 
-    Safe to call from many workers at once: a segment is raised by a conditional update, and its id is unique.
+    Returns the ids of those runs. Safe to call from many workers at once: a segment is raised by a conditional update,
+    and a call too many finds nothing to do.
     """
-    with installation.database.reading() as session:
-        runs = [run for run in session.execute(_OPEN) if run.parent_id is None]
+    runs = _open_runs(installation)
     if not runs:
         return []
-    statuses = port.statuses((r.id, r.segment) for r in runs)
-    alive: dict[str, bool] = {}
-    again = []
-    for run in runs:
-        status = statuses.get(segment_id(run.id, run.segment))
-        if status is None:
-            if run.queued_at is not None and utcnow() - run.queued_at > timedelta(seconds=GRACE):
-                port.enqueue(run.id, run.segment, run.client_id, delay_seconds=_delay(run))
-                again.append(run.id)
-        elif _abandoned(status, liveness, alive) and _take_over(installation, port, run):
-            again.append(run.id)
-    return again
+    calls = port.calls()
+    dead = _of_dead_workers(calls, liveness)
+    if dead:
+        # Until a dead worker's call is forgotten, nobody else serves its client: what is under way there now, while the
+        # call is still known, is in dead hands.
+        runs, calls = _open_runs(installation), port.calls()
+    served = {call.client_id for call in calls if call.id not in dead}
+    left = {call.client_id for call in calls if call.id in dead}
+    again = [run for run in runs if _is_left(installation, run, run.client_id in left, run.client_id in served)]
+    for call in calls:
+        if call.id in dead:
+            port.cancel(call.id)
+    port.enqueue_all((run.id, run.segment, run.client_id) for run in again)
+    return [run.id for run in again]
+
+
+def _open_runs(installation: Installation) -> list[Row[Any]]:
+    with installation.database.reading() as session:
+        return [run for run in session.execute(_OPEN) if run.parent_id is None]
+
+
+def _of_dead_workers(calls: Sequence[Call], liveness: Liveness) -> set[str]:
+    executors = {call.executor for call in calls if call.executor is not None}
+    dead = {executor for executor in executors if not liveness.alive(executor)}
+    return {call.id for call in calls if call.executor in dead}
+
+
+def _is_left(installation: Installation, run: Row[Any], dead: bool, served: bool) -> bool:
+    """Whether a run is in dead hands, which is then taken over, or due and nobody comes for it."""
+    now = utcnow()
+    if run.state == RunState.RUNNING and run.not_before is None:
+        return (dead or not served) and take_over(installation, run.id, run.segment)
+    due_since = run.not_before or run.queued_at or now
+    return not served and (dead or bool(now - due_since > timedelta(seconds=GRACE)))
 
 
 def release_forgotten(installation: Installation, port: EnginePort) -> list[str]:
@@ -80,45 +103,28 @@ def release_forgotten(installation: Installation, port: EnginePort) -> list[str]
     return released
 
 
-def _abandoned(status: SegmentStatus, liveness: Liveness, alive: dict[str, bool]) -> bool:
-    if status.phase == "queued":
-        return False
-    if status.phase == "over":
-        # It ended without ending the run: an error of the database, or a worker that was told to stop.
-        return True
-    executor = status.executor or ""
-    if executor not in alive:
-        alive[executor] = liveness.alive(executor)
-    return not alive[executor]
-
-
-def _take_over(installation: Installation, port: EnginePort, run: Row[Any]) -> bool:
-    """Raise the segment, so that the old one can store nothing more, and queue the new one."""
-    given_up = run.recoveries >= MAX_RECOVERIES
+def take_over(installation: Installation, run_id: str, segment: int) -> bool:
+    """Raise the segment, so that who had it can store nothing more, and let the run be due. False when it is over, or
+    at another segment by now.
+    """
     with installation.database.session() as session:
-        current = session.get(ScriptRun, run.id)
-        if current is None or current.segment != run.segment or current.finished_at is not None:
+        run = session.get(ScriptRun, run_id, with_for_update=True)
+        if run is None or run.segment != segment or run.finished_at is not None:
             return False
-        current.segment, current.recoveries = run.segment + 1, run.recoveries + 1
+        given_up = run.recoveries >= MAX_RECOVERIES
+        run.segment, run.recoveries, run.not_before = segment + 1, run.recoveries + 1, utcnow()
         if given_up:
-            current.state, current.finished_at = RunState.UNKNOWN, utcnow()
-            current.result = {"reason": f"its worker ended {run.recoveries} times while it was executed"}
+            run.state, run.finished_at = RunState.UNKNOWN, utcnow()
+            run.result = {"reason": f"its worker ended {run.recoveries - 1} times while it was executed"}
             states = (StepState.WAITING, StepState.RUNNING)
             session.execute(
-                update(RunStep).where(col(RunStep.root_id) == run.id, col(RunStep.state).in_(states))
+                update(RunStep).where(col(RunStep.root_id) == run_id, col(RunStep.state).in_(states))
                 .values(state=StepState.UNKNOWN, finished_at=utcnow())
             )  # fmt: skip
-        session.add(current)
+        session.add(run)
         audit.record(
             session, actor="system", action="run.give_up" if given_up else "run.recover", object_kind="run",
-            object_id=run.id, client_id=run.client_id, details={"segment": current.segment},
+            object_id=run_id, client_id=run.client_id, details={"segment": run.segment},
         )  # fmt: skip
-    log.warning("run_recovered", run=run.id, segment=run.segment + 1, given_up=given_up)
-    if not given_up:
-        port.cancel(run.id, run.segment)
-        port.enqueue(run.id, run.segment + 1, run.client_id)
+    log.warning("run_recovered", run=run_id, segment=segment + 1, given_up=given_up)
     return True
-
-
-def _delay(run: Row[Any]) -> float:
-    return max(0.0, (run.not_before - utcnow()).total_seconds()) if run.not_before else 0.0

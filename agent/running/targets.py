@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, inspect, select
+from sqlalchemy import Row, bindparam, inspect, select
 from sqlmodel import Session, SQLModel
 
 from agent.errors import NotFound
 from agent.model.places import Client, Computer, Contact, Location
 
 KINDS: dict[str, type[SQLModel]] = {"computer": Computer, "contact": Contact, "location": Location, "client": Client}
+#: Places that are read by one statement.
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,27 @@ def _automate_name(name: str) -> tuple[str, str]:
 
 def load_target(session: Session, kind: str, place_id: int) -> Target:
     """The target with that id. Raises NotFound."""
-    row = session.execute(_query(kind), {"of_id": place_id}).first()
-    if row is None:
+    found = load_targets(session, [(kind, place_id)])
+    if not found:
         raise NotFound(f"there is no {kind} with the id {place_id}")
+    return found[kind, place_id]
+
+
+def load_targets(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Target]:
+    """The targets by (kind, id); one that is not there is left out."""
+    by_kind: dict[str, list[int]] = {}
+    for kind, place_id in wanted:
+        by_kind.setdefault(kind, []).append(place_id)
+    found: dict[tuple[str, int], Target] = {}
+    for kind, ids in by_kind.items():
+        for start in range(0, len(ids), _AT_ONCE):
+            for row in session.connection().execute(_query(kind), {"of_ids": ids[start : start + _AT_ONCE]}):
+                target = _target(kind, row)
+                found[kind, target.id] = target
+    return found
+
+
+def _target(kind: str, row: Row[Any]) -> Target:
     places: dict[str, dict[str, Any] | None] = {}
     for (part, column), value in zip(_columns(kind), row, strict=True):
         found = places.setdefault(part, {})
@@ -67,7 +87,7 @@ def load_target(session: Session, kind: str, place_id: int) -> Target:
         places["location"] = None
     return Target(
         kind=kind,
-        id=place_id,
+        id=place[f"{kind}_id"],
         name=str(place["name"]),
         client_id=client["client_id"],
         client_slug=client["slug"],
@@ -98,7 +118,7 @@ def _query(kind: str) -> Any:
         if table is not target:
             key = f"{part}_id"
             query = query.outerjoin(table, getattr(table, key) == getattr(target, key))
-    return query.where(inspect(target).primary_key[0] == bindparam("of_id"))
+    return query.where(inspect(target).primary_key[0].in_(bindparam("of_ids", expanding=True)))
 
 
 def skip(target: Target, reason: str) -> dict[str, Any]:

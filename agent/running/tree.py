@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -26,6 +26,10 @@ class RunTree:
         self.root = root
         self.runs = {r.id: r for r in runs}
         self.steps = sorted(steps, key=lambda s: s.ordinal)
+
+    def unfinished(self) -> list[RunStep]:
+        """The steps that are not over."""
+        return [s for s in self.steps if s.state not in FINISHED_STEP_STATES]
 
     def path(self, step: RunStep) -> list[ScriptRun]:
         """The runs around a step, the innermost first, the root last."""
@@ -135,15 +139,37 @@ class RunTree:
 
 def load_tree(session: Session, root_id: str) -> RunTree:
     """The tree of a root run. Raises NotFound."""
-    root = session.get(ScriptRun, root_id)
-    if root is None:
+    found = load_trees(session, [root_id])
+    if not found:
         raise NotFound(f"there is no run {root_id!r}")
-    steps = session.exec(select(RunStep).where(RunStep.root_id == root_id)).all()
-    inner = session.exec(select(ScriptRun).where(col(ScriptRun.id).in_({s.run_id for s in steps} - {root_id}))).all()
-    runs = {r.id: r for r in (root, *inner)}
-    missing = {r.parent_id for r in runs.values() if r.parent_id} - set(runs)
+    return found[0]
+
+
+def load_trees(session: Session, root_ids: Sequence[str]) -> list[RunTree]:
+    """The trees of these root runs, in this order; one that is not there is left out."""
+    roots = {r.id: r for r in session.exec(select(ScriptRun).where(col(ScriptRun.id).in_(root_ids)))}
+    steps: dict[str, list[RunStep]] = {root: [] for root in roots}
+    for step in session.exec(select(RunStep).where(col(RunStep.root_id).in_(roots)).order_by(col(RunStep.ordinal))):
+        steps[step.root_id].append(step)
+    runs = dict(roots)
+    missing = {s.run_id for of_root in steps.values() for s in of_root} - set(runs)
     while missing:
         found = session.exec(select(ScriptRun).where(col(ScriptRun.id).in_(missing))).all()
         runs.update({r.id: r for r in found})
         missing = {r.parent_id for r in found if r.parent_id} - set(runs)
-    return RunTree(root, runs.values(), steps)
+    trees = []
+    for root_id in root_ids:
+        if root_id in roots:
+            trees.append(RunTree(roots[root_id], _around(steps[root_id], runs, roots[root_id]), steps[root_id]))
+    return trees
+
+
+def _around(steps: Iterable[RunStep], runs: Mapping[str, ScriptRun], root: ScriptRun) -> list[ScriptRun]:
+    """The runs of one tree, the root first."""
+    found = {root.id: root}
+    for step in steps:
+        run: ScriptRun | None = runs[step.run_id]
+        while run is not None and run.id not in found:
+            found[run.id] = run
+            run = runs[run.parent_id] if run.parent_id is not None else None
+    return list(found.values())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import update
+from sqlalchemy import Row, bindparam, update
 from sqlmodel import Session, col, select
 
 from agent import audit
@@ -15,12 +15,21 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.monitors import MonitorStatus
 from agent.model.runs import Plan, RunState, RunStep, ScriptRun, StepState
+from agent.running import statements
 from agent.running.planning import StoredPlan, draft_plan, load_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.services import properties
 
 if TYPE_CHECKING:
     from agent.running.engine import EnginePort
+
+#: The runs of a plan that can be released.
+_RELEASED: Any = (
+    select(col(ScriptRun.id), col(ScriptRun.segment), col(ScriptRun.client_id))
+    .where(ScriptRun.plan_id == bindparam("of_plan"), col(ScriptRun.parent_id).is_(None))
+    .where(col(ScriptRun.state).in_((RunState.PLANNED, RunState.HELD)))
+    .order_by(col(ScriptRun.created_at), col(ScriptRun.id))
+)
 
 
 def find_run(session: Session, given: str) -> ScriptRun:
@@ -109,6 +118,9 @@ def cancel(installation: Installation, port: EnginePort, given: str, *, actor: s
     with installation.database.session() as session:
         plan = session.get(Plan, given)
         runs = _runs_of(session, plan) if plan else [find_run(session, given)]
+        # A worker may be about to take or to end one of them.
+        for run in sorted(runs, key=lambda r: r.id):
+            session.refresh(run, with_for_update=True)
         open_runs = [r for r in runs if r.finished_at is None]
         if not open_runs:
             raise Conflict(f"{given} is over: there is nothing to cancel")
@@ -116,6 +128,8 @@ def cancel(installation: Installation, port: EnginePort, given: str, *, actor: s
             run.cancel_requested_at, run.cancelled_by = utcnow(), actor
             if run.state != RunState.RUNNING:
                 _cancel_unstarted(session, run)
+            elif run.not_before is not None:
+                run.not_before = utcnow()  # it waits for its next attempt: let it end now
             session.add(run)
             audit.record(
                 session, actor=actor, action="run.cancel", object_kind="run", object_id=run.id,
@@ -125,8 +139,8 @@ def cancel(installation: Installation, port: EnginePort, given: str, *, actor: s
             plan.state = "cancelled"
             session.add(plan)
     for run in open_runs:
-        if run.queued_at is not None:
-            port.cancel(run.id, run.segment)
+        if run.state == RunState.RUNNING and run.not_before is not None:
+            port.enqueue(run.id, run.segment, run.client_id)
     return "stops after this step" if any(r.state == RunState.RUNNING for r in open_runs) else "cancelled"
 
 
@@ -138,12 +152,13 @@ def resume(installation: Installation, port: EnginePort, given: str, *, actor: s
             raise Conflict(f"run {run.id} is held: approve it with `exeunt run approve {run.plan_id} --reason TEXT`")
         if run.finished_at is not None:
             raise Conflict(f"run {run.id} is {run.state}: start it again with `exeunt run retry {run.id}`")
-        run.not_before = None
+        if run.not_before is not None:
+            run.not_before = utcnow()
         session.add(run)
         audit.record(
             session, actor=actor, action="run.resume", object_kind="run", object_id=run.id, client_id=run.client_id
         )
-    port.wake(run.id, run.segment)
+    port.enqueue(run.id, run.segment, run.client_id)
     return run.id
 
 
@@ -199,15 +214,18 @@ def _runs_of(session: Session, plan: Plan) -> list[ScriptRun]:
     return list(session.exec(query.order_by(col(ScriptRun.created_at), col(ScriptRun.id))))
 
 
-def _release(session: Session, installation: Installation, plan: Plan, actor: str) -> list[ScriptRun]:
-    """Within the caller's transaction: the runs count as queued before the engine hears of them."""
-    runs = [r for r in _runs_of(session, plan) if r.state in (RunState.PLANNED, RunState.HELD)]
+def _release(session: Session, installation: Installation, plan: Plan, actor: str) -> Sequence[Row[Any]]:
+    """Within the caller's transaction: the runs count as queued before the engine hears of them. Their `id`, `segment`
+    and `client_id`.
+    """
+    runs = session.execute(_RELEASED, {"of_plan": plan.id}).all()
     plan.state = "released"
     session.add(plan)
-    expiry = timedelta(days=installation.settings.queue_expiry_days)
-    for run in runs:
-        run.state, run.queued_at, run.expires_at = RunState.QUEUED, utcnow(), utcnow() + expiry
-        session.add(run)
+    session.flush()
+    now = utcnow()
+    values = {"state": RunState.QUEUED, "queued_at": now}
+    values["expires_at"] = now + timedelta(days=installation.settings.queue_expiry_days)
+    statements.write(session, {("run", run.id): values for run in runs})
     audit.record(
         session, actor=actor, action="plan.release", object_kind="plan", object_id=plan.id,
         details={"runs": [r.id for r in runs]},
@@ -215,10 +233,9 @@ def _release(session: Session, installation: Installation, plan: Plan, actor: st
     return runs
 
 
-def _enqueue(port: EnginePort, runs: Iterable[ScriptRun]) -> None:
+def _enqueue(port: EnginePort, runs: Iterable[Row[Any]]) -> None:
     """A crash in here is mended by `agent.running.recovery`: what is queued in our tables is queued again."""
-    for run in runs:
-        port.enqueue(run.id, run.segment, run.client_id)
+    port.enqueue_all((run.id, run.segment, run.client_id) for run in runs)
 
 
 def _cancel_unstarted(session: Session, run: ScriptRun) -> None:

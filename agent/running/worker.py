@@ -1,4 +1,4 @@
-"""A worker: takes segments from the queue, keeps its lock, and looks after runs whose worker died."""
+"""A worker: answers calls to clients, keeps its lock, and looks after runs whose worker died."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.installation import Installation
+from agent.running.dispatcher import Dispatcher
 from agent.running.engine import EnginePort, EngineWorker
 from agent.running.executor import Executor
 from agent.running.liveness import Liveness
@@ -26,7 +27,8 @@ class Worker:
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.port = EnginePort(installation.settings)
-        self.engine = EngineWorker(installation.settings, Executor(installation, self.port).execute)
+        self.dispatcher = Dispatcher(installation, self.port, Executor(installation, self.port))
+        self.engine = EngineWorker(installation.settings, self.dispatcher.serve)
         self.liveness = Liveness(installation)
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="exeunt-reconcile", daemon=True)
@@ -43,7 +45,9 @@ class Worker:
     ) -> None:
         self._stop.set()
         self._keeper.join()
+        self.dispatcher.stop()
         self.engine.stop()
+        self.dispatcher.close()
         self.liveness.release()
         self.port.close()
 

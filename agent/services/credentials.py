@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +157,27 @@ def nearest(session: Session, kind: str, *, client_id: int, location_id: int | N
     Raises Conflict when the nearest scope has several, because a guess may lock an account.
     """
     return _nearest(_in_scope(session, client_id, location_id, Credential.kind == kind), f"of the kind {kind!r}")
+
+
+def of_client(session: Session, kinds: Collection[str], client_id: int) -> Sequence[Credential]:
+    """All credentials of these kinds that count somewhere at a client: for `nearest_of`, when many computers ask."""
+    if not kinds:
+        return ()
+    place = or_(col(Credential.client_id).is_(None), col(Credential.client_id) == client_id)
+    return session.exec(
+        select(Credential).where(col(Credential.kind).in_(kinds), place).order_by(col(Credential.id))
+    ).all()
+
+
+def nearest_of(found: Sequence[Credential], kind: str, *, client_id: int, location_id: int | None) -> Credential | None:
+    """The same as `nearest`, of credentials that were found before."""
+
+    def counts(credential: Credential) -> bool:
+        if credential.client_id is None:
+            return True
+        return credential.client_id == client_id and credential.location_id in (None, location_id)
+
+    return _nearest([c for c in found if c.kind == kind and counts(c)], f"of the kind {kind!r}")
 
 
 def by_name(session: Session, name: str, *, client_id: int, location_id: int | None = None) -> Credential:

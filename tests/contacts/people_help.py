@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ class PlayedEngine:
 
     def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
         self.queued.append((run_id, segment))
+
+    def enqueue_all(self, runs: Iterable[tuple[str, int, int]]) -> None:
+        for run in runs:
+            self.enqueue(*run)
 
     def work(self) -> int:
         """Execute all that is queued; how many segments."""

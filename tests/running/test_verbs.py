@@ -228,7 +228,7 @@ def test_a_run_that_the_engine_never_heard_of_is_queued_again(
     stored = store_plan(installation, draft(installation, [two_clients.contoso_computers[0]]))
 
     class DeadPort:
-        def enqueue(self, *given: object) -> None:
+        def enqueue_all(self, *given: object) -> None:
             raise SystemExit
 
     with pytest.raises(SystemExit):
