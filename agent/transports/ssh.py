@@ -203,11 +203,11 @@ def _command_line(argv: tuple[str, ...], windows: bool) -> str:
 @contextmanager
 def _bounded(connection: paramiko.Transport, limit: float, address: str) -> Iterator[None]:
     """`closed_after`, which is told where it was the reason for CannotConnect."""
-    with closed_after(connection, limit) as timer:
+    with closed_after(connection, limit) as deadline:
         try:
             yield
         except CannotConnect:
-            if not timer.is_alive():
+            if deadline.fired:
                 raise CannotConnect(f"{address} does not answer in time") from None
             raise
 

@@ -16,6 +16,7 @@ import paramiko
 
 from agent.errors import AccessDenied, CannotConnect, SettingsError
 from agent.transports.ssh_hosts import Hop, KnownKeys, SshOptions
+from agent.transports.watchdog import Deadline
 
 #: paramiko logs each refused connection with a traceback; we raise an error that says it.
 _WIRE_LOG = "agent.transports.ssh.wire"
@@ -95,15 +96,13 @@ def close_all(opened: list[paramiko.Transport]) -> None:
 
 
 @contextmanager
-def closed_after(connection: paramiko.Transport, limit: float) -> Iterator[threading.Timer]:
+def closed_after(connection: paramiko.Transport, limit: float) -> Iterator[Deadline]:
     """A limit, in seconds, for calls that wait for an answer without one: the connection is closed at its end."""
-    timer = threading.Timer(limit, connection.close)
-    timer.daemon = True
-    timer.start()
+    deadline = Deadline(limit, connection.close)
     try:
-        yield timer
+        yield deadline
     finally:
-        timer.cancel()
+        deadline.cancel()
 
 
 def first_line_through(options: SshOptions, target: Hop, jump_login: Login) -> bytes:
