@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session, col, select
 
 from agent import audit
-from agent.errors import NotFound, UsageError
+from agent.errors import Conflict, NotFound, UsageError
 from agent.inventory.columns import read_time
-from agent.inventory.lookup import find, path, place_id
+from agent.inventory.lookup import find, place_id
 from agent.model.base import new_id, utcnow
 from agent.model.places import EQUIPMENT_STATES, Contact, Equipment
 
@@ -35,9 +35,12 @@ def find_person(session: Session, client_id: int | None, reference: str) -> Cont
             return found[0]
         if not found:
             raise NotFound(f"the client has no contact with the address {reference!r}: import or add the person first")
+        ids = ", ".join(f"id:{c.contact_id}" for c in found)
+        raise Conflict(f"the client has several contacts with the address {reference!r}: name one of {ids}, ...")
     person = find(session, Contact, reference)
     if client_id is not None and person.client_id != client_id:
-        raise NotFound(f"{reference!r} is no contact of this client, but {path(session, person)}")
+        # Whose contact it is stays unsaid: who asks may not be allowed to know.
+        raise NotFound(f"{reference!r} is no contact of this client")
     return person
 
 

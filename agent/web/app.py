@@ -43,6 +43,15 @@ ROUTES = (
     "agent.web.api.scripts",
     "agent.web.api.runs",
     "agent.web.api.plans",
+    "agent.web.api.offboardings",
+    "agent.web.api.offboarding_templates",
+    "agent.web.api.desk",
+    "agent.web.api.reports",
+    "agent.web.api.audit",
+    "agent.web.api.credentials",
+    "agent.web.api.properties",
+    "agent.web.api.users",
+    "agent.web.api.backups",
 )  # fmt: skip
 #: Requests that are worked on at once; each may take a connection of the database.
 THREADS = 12

@@ -21,11 +21,16 @@ from agent.errors import (
     Forbidden,
     GuardrailRefused,
     ImportRefused,
+    MonitorQueryError,
     NotFound,
     NotSignedIn,
+    SettingsError,
+    StepError,
     StoreError,
+    TransportError,
     UsageError,
 )  # fmt: skip
+from agent.services.backup_stores import StoreUnavailable
 from agent.web.problems import Faults, TooLarge, problem
 from agent.web.rendering import page
 
@@ -34,6 +39,7 @@ log = structlog.get_logger()
 STATUSES: tuple[tuple[type[ExeuntError], int], ...] = (
     (NotSignedIn, 401), (Forbidden, 403), (NotFound, 404), (Conflict, 409), (GuardrailRefused, 409),
     (UsageError, 400), (ClientMismatch, 409),
+    (MonitorQueryError, 409), (StepError, 409), (SettingsError, 503), (StoreUnavailable, 503), (TransportError, 503),
     (StoreError, 503), (ExeuntError, 500),
 )  # fmt: skip
 

@@ -158,7 +158,7 @@ def add_computer(here: Here, who: Who, body: ComputerIn) -> ComputerRow:
     values = body.values()
     with here.database.session() as session:
         where = place_for(session, who, Location, body.location_id, Permission.OPERATE)
-        _check_way(session, who, values, where.client_id)
+        check_way(session, who, values, where.client_id)
         made = places.add_computer(
             session, location_id=body.location_id, actor=who.name, name=values.pop("name"), **values
         )
@@ -178,12 +178,12 @@ def change_computer(here: Here, who: Who, computer_id: Id, body: ComputerChange)
     """Change columns of a computer; old and new values go into the audit trail."""
     with here.database.session() as session:
         found = place_for(session, who, Computer, computer_id, Permission.OPERATE)
-        _check_way(session, who, body.values(), found.client_id)
+        check_way(session, who, body.values(), found.client_id)
         places.change(session, found, actor=who.name, **body.values())
         return reads.computer_rows(session, [found], here.settings.online_seconds)[0]
 
 
-def _check_way(session: Session, who: Principal, values: dict[str, Any], client_id: int) -> None:
+def check_way(session: Session, who: Principal, values: dict[str, Any], client_id: int) -> None:
     """How a computer is reached says who gets the credential's secret, so it takes who may change credentials.
 
     `local` is this server itself. Raises Forbidden, NotFound for a credential that one may not see.
@@ -191,9 +191,10 @@ def _check_way(session: Session, who: Principal, values: dict[str, Any], client_
     if not _WAY & set(values):
         return
     who.require(Permission.ADMINISTER, None if values.get("transport") == "local" else client_id)
-    found = session.get(Credential, values.get("credential_id"))
-    if "credential_id" in values and (found is None or not _may_use(who, found)):
-        raise NotFound(f"there is no credential {values['credential_id']}")
+    if "credential_id" in values:
+        found = session.get(Credential, values["credential_id"])
+        if found is None or not _may_use(who, found):
+            raise NotFound(f"there is no credential {values['credential_id']}")
 
 
 def _may_use(who: Principal, credential: Credential) -> bool:

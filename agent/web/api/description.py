@@ -56,7 +56,7 @@ _KEY = {
     "example": "9b2e5c1e-3d0f-4a57-9f0e-0f6f0b8f4c11",
 }  # fmt: skip
 #: An operation with this has its own way to say who asks.
-OPEN = {"security": []}
+OPEN: dict[str, Any] = {"security": []}
 _SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "`exeunt token add`, or POST /api/v1/tokens"},
     "session": {

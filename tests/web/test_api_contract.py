@@ -1,0 +1,57 @@
+"""The API answers as its description promises, whatever is sent to it: one test per operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import schemathesis
+from api_help import add_sites, token_of
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from web_help import console_at, serving
+
+from agent.installation import Installation
+from agent.secrets import create_key
+from agent.settings import Settings
+from agent.web.app import create_app
+
+CHECKS = (
+    not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
+    response_schema_conformance,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A server with two clients, and how its owner calls it."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    (workspace / "backups").mkdir()
+    installation = Installation(
+        Settings(workspace=workspace, sqlite_synchronous="NORMAL", backup_folder=workspace / "backups")
+    )
+    installation.database.initialise()
+    create_key(installation.settings)
+    with serving(installation) as address, console_at(installation, cast(Any, add_sites(installation)), address):
+        yield {"base_url": address, "headers": {"Authorization": f"Bearer {token_of(installation, 'owner')}"}}
+    installation.database.close()
+
+
+schema = schemathesis.openapi.from_dict(create_app(Installation(Settings(workspace=Path("none")))).openapi())
+
+
+@schema.parametrize()
+@settings(
+    max_examples=3, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_it_answers_as_described(case: Any, owner: dict[str, Any]) -> None:
+    case.call_and_validate(checks=CHECKS, **owner)
