@@ -85,4 +85,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each case of a matrix is a test of its own."""
     cases = getattr(metafunc.cls, "cases", None)
     if "case" in metafunc.fixturenames and cases is not None:
+        name = metafunc.function.__name__
+        if name == "test_not_found":
+            cases = [c for c in cases if c.finds]
+        elif name == "test_nobody_answers_from_the_beginning":
+            cases = [c for c in cases if c.finds or c.tells]
         metafunc.parametrize("case", cases, ids=[c.id or c.function for c in cases])
