@@ -17,7 +17,7 @@ from agent.functions import registry
 from agent.functions.systems.http import EachParameters, RequestParameters, requests
 from agent.functions.systems.http.service import system_of
 
-PAGING = {"style": "offset", "entries": "data.items", "parameter": "offset", "total": "total"}
+PAGING = {"style": "offset", "entries": "data.items", "query_key": "offset", "total": "total"}
 FIND = {
     "path": ["people"], "paging": PAGING, "where": [{"at": "profile.mail", "is": "alex@contoso.test", "ignore_case": "true"}],
 }  # fmt: skip

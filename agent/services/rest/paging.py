@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 #: A path into a JSON body: names divided by dots, empty for the body itself.
 BodyPath = Annotated[str, Field(max_length=200, pattern=r"^([^.\s]+(\.[^.\s]+)*)?$")]
 Query = Mapping[str, str]
+#: Name in the query. A script writes `query_key`, for `parameter` is the word of another thing there.
+Parameter = Annotated[str, Field(min_length=1, validation_alias=AliasChoices("parameter", "query_key"))]
 _LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[\w!#$&+.^`|~-]+\*?\s*=\s*(?:\"[^\"]*\"|[^\s\",;]*))*)")
 _REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\",;]*))", re.IGNORECASE)
 
@@ -79,7 +81,7 @@ class PageToken(_Paging):
 
     style: Literal["page_token"] = "page_token"
     next: BodyPath
-    parameter: str
+    parameter: Parameter
 
     def following(self, page: Page) -> str | Query | None:
         """The query with the token."""
@@ -91,7 +93,7 @@ class Offset(_Paging):
     """The query names the first entry: `startAt`, `offset`, or SCIM's `startIndex`, which counts from 1 (RFC 7644, 3.4.2.4)."""
 
     style: Literal["offset"] = "offset"
-    parameter: str
+    parameter: Parameter
     first: Literal[0, 1] = 0
     #: Where the body says how many entries there are in all; empty: the list ends with an empty page.
     total: BodyPath = ""
@@ -113,7 +115,7 @@ class PageNumber(_Paging):
     """The query names the number of the page."""
 
     style: Literal["page_number"] = "page_number"
-    parameter: str
+    parameter: Parameter
     first: int = 1
     #: Where the body says how many pages there are; empty: the list ends with an empty page, or a short one.
     pages: BodyPath = ""
