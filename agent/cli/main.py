@@ -51,6 +51,7 @@ PLACES = {
     "ticket": ("agent.cli.ticket", "ticket", "Tickets with their comments."),
     "notification": ("agent.cli.notification", "notification", "Mail that was sent, waits or was kept as failed."),
     "credential": ("agent.cli.credential", "credential", "How to reach machines and services."),
+    "handover": ("agent.cli.handover", "handover", "Secrets that were handed over by a link that works once."),
     "user": ("agent.cli.user", "user", "People who may sign in to the console, and their roles."),
     "token": ("agent.cli.token", "token", "Tokens with which programs call the API."),
     "audit": ("agent.cli.audit", "audit", "The audit trail: read, verify, export."),

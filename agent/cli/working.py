@@ -21,11 +21,13 @@ from agent.monitoring.scheduler import MonitorScheduler
 from agent.reporting.exit_store import write_due
 from agent.reporting.summary import summarise_finished
 from agent.running.worker import Worker
+from agent.services.handover import erase_over
 from agent.services.mail import deliver
 
 log = structlog.get_logger()
 #: Seconds between two rounds of each duty.
 MAIL_SECONDS, SUMMARY_SECONDS, REPORT_SECONDS, PROBE_SECONDS = 5.0, 5.0, 10.0, 120.0
+HAND_OVER_SECONDS = 60.0
 Duty = Callable[[Installation], None]
 
 
@@ -43,6 +45,7 @@ def working(installation: Installation, duties: Duties) -> Iterator[Worker]:
     """Execute runs and do the duties, until the context is left; then what is under way is brought to an end."""
     rounds: dict[str, tuple[Duty, float]] = {
         "summaries": (summarise, SUMMARY_SECONDS), "exit reports": (write_exit_reports, REPORT_SECONDS),
+        "hand-overs": (erase_hand_overs, HAND_OVER_SECONDS),
     }  # fmt: skip
     if duties.mail:
         rounds["mail"] = (send_mail, MAIL_SECONDS)
@@ -122,6 +125,13 @@ def send_mail(installation: Installation) -> None:
     done = deliver(installation)
     if done.sent or done.failed or done.unknown:
         log.info("mail", sent=len(done.sent), failed=len(done.failed), unknown=len(done.unknown))
+
+
+def erase_hand_overs(installation: Installation) -> None:
+    """Erase the secrets of one-time links that are over."""
+    erased = erase_over(installation)
+    if erased:
+        log.info("hand_overs_erased", number=erased)
 
 
 def summarise(installation: Installation) -> None:

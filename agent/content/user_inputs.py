@@ -85,6 +85,7 @@ class UserInputs(BaseModel):
     immediate_disable: bool = _input(False, "High risk: run the security phase at once and tell security")
     disable_sign_in: bool = _input(True, "Disable the sign-in of the account", cipp="Disable Sign-In", act=True)
     reset_password: bool = _input(True, "Set a random password that nobody knows", cipp="Reset Password", act=True)
+    hand_over_password: bool = _input(False, "Send the manager a one-time link to the new password")
     revoke_sessions: bool = _input(True, "End all sessions and tokens", cipp="Revoke all sessions", act=True)
     revoke_vpn_access: bool = _input(True, "Revoke VPN and remote access", act=True)
     remove_mfa_devices: bool = _input(True, "Remove all MFA methods", cipp="Remove all MFA Devices", act=True)

@@ -13,6 +13,8 @@ from agent.installation import Installation
 from agent.model.access import OneTimeLink, User
 from agent.model.administration import Credential, SystemProperty
 from agent.model.fields import ExtraFieldData
+from agent.model.tickets import Notification
+from agent.model.webhooks import WebhookSource, WebhookTarget
 from agent.secrets import PREFIX, SecretBox, keep_first_key, load_secret_box
 from agent.services import backup_keys
 
@@ -23,7 +25,7 @@ def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
     All or nothing; doing it again is harmless. Raises SettingsError when one of them cannot be decrypted.
     """
     box = load_secret_box(installation.settings)
-    counts = {"credentials": 0, "fields": 0, "properties": 0, "authenticator apps": 0, "links": 0}
+    counts = {"credentials": 0, "fields": 0, "properties": 0, "authenticator apps": 0, "links": 0, "mail": 0, "webhooks": 0}
     with installation.database.session() as session:
         for kind, row, attribute in _tokens(session):
             if isinstance(row, ExtraFieldData):
@@ -81,3 +83,8 @@ def _tokens(session: Session) -> Iterator[tuple[str, Any, str]]:
         yield "authenticator apps", user, "totp_secret"
     for link in session.exec(select(OneTimeLink).where(col(OneTimeLink.secret).is_not(None))):
         yield "links", link, "secret"
+    for mail in session.exec(select(Notification).where(col(Notification.body).startswith(PREFIX, autoescape=True))):
+        yield "mail", mail, "body"
+    for model in (WebhookTarget, WebhookSource):
+        for webhook in session.exec(select(model)):
+            yield "webhooks", webhook, "secret"

@@ -19,6 +19,7 @@ from agent.errors import Conflict, NotFound
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.tickets import Notification
+from agent.secrets import PREFIX, SecretBox
 from agent.services.smtp import DeliveryError, Mailer, MailText, addresses
 from agent.services.tickets import one_line, storable
 
@@ -26,6 +27,8 @@ from agent.services.tickets import one_line, storable
 MAX_ATTEMPTS = 8
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
+#: What is left of a secret body that was sent.
+ERASED = "(It held a secret, and was erased when it was sent.)"
 #: After this time an attempt without a result is taken for dead.
 LEASE = timedelta(minutes=15)
 
@@ -51,18 +54,20 @@ def queue_mail(
     cc: str = "",
     subject: str,
     body: str,
+    box: SecretBox | None = None,
 ) -> Notification:
     """Store a mail for `deliver`; the same key again returns the first one and stores nothing.
 
     `recipient` and `cc` are addresses divided by commas. One that is no address is not refused: the mail is kept as
-    failed with that reason, because its content may be the only word about what happened.
+    failed with that reason, because its content may be the only word about what happened. `box`: the body is a secret; it
+    is stored encrypted, opened for sending only, and erased once it was sent.
     """
     known = session.exec(select(Notification).where(Notification.key == key)).first()
     if known is not None:
         return known
     mail = Notification(
         key=key, client_id=client_id, run_id=run_id, recipient=one_line(recipient), cc=one_line(cc),
-        subject=one_line(subject), body=storable(body), state="sending", next_attempt_at=utcnow(),
+        subject=one_line(subject), body=_kept(body, key, box), state="sending", next_attempt_at=utcnow(),
     )  # fmt: skip
     fault = _address_fault(recipient, cc)
     if fault:
@@ -159,10 +164,11 @@ def _attempt(installation: Installation, mailer: Mailer, mail: Notification, now
             raise DeliveryError("another worker took this mail over", permanent=False)
 
     try:
-        mailer.send(_text(mail), about_to_send)
+        mailer.send(_text(installation, mail), about_to_send)
     except DeliveryError as error:
         return _store_failure(installation, mail, error, now or utcnow())
-    _store(installation, mail, state="sent", error=None, sent_at=utcnow(), next_attempt_at=None)
+    erased = {"body": ERASED} if mail.body.startswith(PREFIX) else {}
+    _store(installation, mail, state="sent", error=None, sent_at=utcnow(), next_attempt_at=None, **erased)
     return "sent"
 
 
@@ -190,8 +196,15 @@ def _store(installation: Installation, mail: Notification, **values: Any) -> boo
         return result.rowcount == 1
 
 
-def _text(mail: Notification) -> MailText:
+def _kept(body: str, key: str, box: SecretBox | None) -> str:
+    return storable(body) if box is None else box.encrypt(storable(body), purpose=f"mail:{key}")
+
+
+def _text(installation: Installation, mail: Notification) -> MailText:
+    body = mail.body
+    if body.startswith(PREFIX):
+        body = installation.secrets.decrypt(body, purpose=f"mail:{mail.key}")
     return MailText(
         identity=f"{mail.id}.{mail.key}", sender=mail.sender or "", recipients=tuple(addresses(mail.recipient)),
-        cc=tuple(addresses(mail.cc)), subject=mail.subject, body=mail.body, date=mail.created_at,
+        cc=tuple(addresses(mail.cc)), subject=mail.subject, body=body, date=mail.created_at,
     )  # fmt: skip

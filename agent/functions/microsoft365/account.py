@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from agent.errors import StepError
+from agent.errors import AnswerLost, StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR
-from agent.functions.base import Context, Outcome
+from agent.functions import handing_over
+from agent.functions.base import Context, Finding, Outcome, PreflightContext
 from agent.functions.microsoft365.base import (
     Account,
     UserFunction,
@@ -22,6 +23,7 @@ from agent.functions.microsoft365.base import (
     patch_user,
     settled,
 )
+from agent.functions.microsoft365.checks import SYSTEM
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of, value_of
 from agent.services.microsoft.tenant import Tenant
@@ -65,21 +67,40 @@ class DisableSignIn(UserFunction[UserParameters]):
         return work.tenant.graph.call(work.get(select="accountEnabled"))["accountEnabled"] is False
 
 
-class ResetPassword(UserFunction[UserParameters]):
-    """Sets a password that nobody knows. It is made here, sent once, and forgotten."""
+class ResetPasswordParameters(UserParameters):
+    """Whether somebody gets to know it."""
+
+    #: Send the leaver's manager a link that shows the password once. Needs EXEUNT_PUBLIC_URL.
+    hand_over: bool = False
+    #: Hours for which the link works.
+    hand_over_hours: int = Field(72, ge=1, le=336)
+
+
+class ResetPassword(UserFunction[ResetPasswordParameters]):
+    """Sets a password that nobody knows. It is made here, sent once, and forgotten, or handed over by a one-time link."""
 
     name = "m365.reset_password"
-    summary = "Set a random password that is kept nowhere, so that nobody can recover it"
-    Parameters = UserParameters
+    summary = "Set a random password that is kept nowhere; `hand_over` sends the manager a link that shows it once"
+    Parameters = ResetPasswordParameters
     destructive = True
     impact = "The leaver's password still works where sign-in is not blocked."
     critical = True
 
-    def preview(self, parameters: UserParameters) -> str:
+    def preview(self, parameters: ResetPasswordParameters) -> str:
         """The call that would be made."""
-        return f"PATCH /users/{parameters.user} passwordProfile=(random, not kept)"
+        over = "; the manager gets a one-time link to it" if parameters.hand_over else ""
+        return f"PATCH /users/{parameters.user} passwordProfile=(random, not kept){over}"
 
-    def change(self, work: Work[UserParameters]) -> Outcome:
+    def preflight(self, context: PreflightContext, parameters: ResetPasswordParameters) -> list[Finding]:
+        """The account, and what would keep the password from being handed over."""
+        found = super().preflight(context, parameters)
+        reason = handing_over.hindrance(context) if parameters.hand_over else None
+        if reason is None:
+            return found
+        said = f"the new password would be set and could not be handed over: {reason}"
+        return [*found, Finding("error", SYSTEM, said, "Mend that, or do not ask for the hand-over.")]
+
+    def change(self, work: Work[ResetPasswordParameters]) -> Outcome:
         """Note when the password was last changed, change it, and see that this has moved."""
         if work.user.synced:
             raise StepError(
@@ -91,7 +112,25 @@ class ResetPassword(UserFunction[UserParameters]):
         before = work.tenant.graph.call(ask).get("lastPasswordChangeDateTime")
         # Recorded first: if the answer is lost, only this tells whether the password was changed.
         work.context.set_state(_PASSWORD_BEFORE, f"{work.context.step_id} {before}")
-        profile = {"forceChangePasswordNextSignIn": True, "password": "Aa1!" + secrets.token_urlsafe(60)}
+        handing = work.parameters.hand_over
+        password = "Aa1!" + secrets.token_urlsafe(18 if handing else 60)
+        offered, failure = self._offer(work, password) if handing else (None, None)
+        try:
+            after = self._set(work, ask, before, password)
+        except (StepError, AnswerLost):
+            # In doubt as well: a password that may not be in force is not handed over.
+            if offered is not None:
+                handing_over.withdraw(work.context, offered)
+            raise
+        result: dict[str, Any] = {"before": {"last_changed": before}, "after": {"last_changed": after}}
+        if handing:
+            result["handover"] = self._send(work, offered) if offered else failure
+        handed = handing and result["handover"]["sent_to"] is not None
+        return Outcome.succeeded(outcome="changed", recoverable=handed, **result)
+
+    def _set(self, work: Work[ResetPasswordParameters], ask: Call, before: Any, password: str) -> Any:
+        """Change it, and give the time of the change as the directory has it. Raises the errors of the service."""
+        profile = {"forceChangePasswordNextSignIn": True, "password": password}
         wrote, asked = work.tenant.graph.batch(
             [
                 Call("PATCH", work.path(), {"passwordProfile": profile}),
@@ -103,12 +142,25 @@ class ResetPassword(UserFunction[UserParameters]):
             lambda: work.tenant.graph.call(ask), lambda user: user.get("lastPasswordChangeDateTime") != before,
             first=value_of(asked),
         )  # fmt: skip
-        return Outcome.succeeded(
-            outcome="changed", recoverable=False, before={"last_changed": before},
-            after={"last_changed": after["lastPasswordChangeDateTime"]},
-        )  # fmt: skip
+        return after["lastPasswordChangeDateTime"]
 
-    def done(self, work: Work[UserParameters]) -> bool:
+    def _offer(
+        self, work: Work[ResetPasswordParameters], password: str
+    ) -> tuple[handing_over.Offer | None, dict[str, Any] | None]:
+        """The link, made before the password is set, so that none is set that cannot be handed over; or why there is none."""
+        reason = handing_over.hindrance(work.context)
+        if reason is not None:
+            return None, {"sent_to": None, "reason": reason}
+        return handing_over.offer(work.context, password, hours=work.parameters.hand_over_hours), None
+
+    def _send(self, work: Work[ResetPasswordParameters], offered: handing_over.Offer) -> dict[str, Any]:
+        try:
+            return handing_over.send(work.context, offered, what=f"The account {work.user.upn}")
+        except StepError as error:
+            handing_over.withdraw(work.context, offered)
+            return handing_over.not_handed_over(error)
+
+    def done(self, work: Work[ResetPasswordParameters]) -> bool:
         """Whether it was changed since this step noted the time of the last change."""
         return _moved(work, _PASSWORD_BEFORE, "lastPasswordChangeDateTime")
 
