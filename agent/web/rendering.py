@@ -35,6 +35,8 @@ NAVIGATION = (
     ("Properties", "/properties", Permission.ADMINISTER),
     ("Users", "/users", Permission.ADMINISTER),
 )
+#: Pages that a role at some clients does not open.
+WHOLE_SERVER = ("/properties", "/users")
 _STEPS = ((60, "second", 1), (3600, "minute", 60), (86_400, "hour", 3600), (60 * 86_400, "day", 86_400))
 
 
@@ -128,7 +130,11 @@ def with_query(path: str, **values: Any) -> str:
 def _navigation(principal: Principal | None) -> list[tuple[str, str]]:
     if principal is None:
         return []
-    return [(title, address) for title, address, needed in NAVIGATION if principal.can_somewhere(needed)]
+    return [
+        (title, address)
+        for title, address, needed in NAVIGATION
+        if (principal.can(needed) if address in WHOLE_SERVER else principal.can_somewhere(needed))
+    ]
 
 
 @cache

@@ -17,6 +17,7 @@ from agent.access.principal import LEAST_ROLE, Grant, Permission, Principal, Rol
 from agent.errors import Conflict, ExeuntError, Forbidden, NotFound, NotSignedIn, UsageError
 from agent.installation import Installation
 from agent.model.access import ApiToken, OneTimeLink, User
+from agent.model.base import utcnow
 from agent.services import key_rotation
 
 if TYPE_CHECKING:
@@ -155,6 +156,21 @@ def test_a_disabled_person_is_out_at_once(access: Installation, add_user: AddUse
     with pytest.raises(NotSignedIn):
         tokens.principal_of_token(access, token)
     assert sign_in.sign_in(access, "ana", PASSWORD, None, "::1")
+
+
+def test_a_session_of_a_disabled_person_counts_for_nothing(access: Installation, add_user: AddUser) -> None:
+    """Even one that was left over."""
+    user = add_user("ana", [ADMINISTRATOR])
+    cookie = sign_in.sign_in(access, "ana", PASSWORD, None, "::1")
+    _, token = tokens.create(access, user.id, name="x", scopes=None, days=1, actor="ana")
+    with access.database.session() as session:
+        session.get_one(User, user.id).disabled_at = utcnow()
+    for call in (
+        lambda: sessions.principal_of_session(access, cookie),
+        lambda: tokens.principal_of_token(access, token),
+    ):
+        with pytest.raises(NotSignedIn):
+            call()
 
 
 def test_a_name_is_never_given_twice(access: Installation, add_user: AddUser) -> None:

@@ -69,6 +69,13 @@ def test_only_administrators_of_the_whole_server_manage_people(console: Console)
         assert audit.entries(session, action="user.*", object_id=viewer)[0].actor == "test"
 
 
+def test_the_side_bar_leads_only_where_one_may_go(console: Console) -> None:
+    assert 'href="/users"' in console.owner.get("/").text
+    for person in (console.stranger, console.colleague, console.viewer):
+        assert 'href="/users"' not in person.get("/").text
+    assert 'href="/credentials"' in console.stranger.get("/").text
+
+
 def test_nothing_is_done_without_the_form_token(console: Console) -> None:
     viewer = id_of(console, "viewer")
     for path in (*ACTS, "/account/password", "/account/app", "/account/tokens", "/account/sessions/end"):
