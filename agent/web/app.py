@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from types import ModuleType
 
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from agent.installation import Installation
 from agent.running.engine import EnginePort
+from agent.web import api, pages
 from agent.web.api.description import describe
 from agent.web.asking import STATIC
 from agent.web.faults import install_handlers
 from agent.web.guarding import Guard
 
-#: Modules with a `router`: pages for people, routes for programs. A new page is one module and one line.
-PAGES = (
-    "agent.web.pages.signing",
-    "agent.web.pages.welcome",
-    "agent.web.pages.account",
-    "agent.web.pages.users",
-    "agent.web.pages.inventory",
-    "agent.web.pages.offboarding_templates",
-    "agent.web.pages.wizard",
-    "agent.web.pages.offboardings",
-    "agent.web.pages.overview",
-    "agent.web.pages.plans",
-    "agent.web.pages.runs",
-)  # fmt: skip
-ROUTES = (
-    "agent.web.api.clients",
-    "agent.web.api.locations",
-    "agent.web.api.computers",
-    "agent.web.api.contacts",
-    "agent.web.api.fields",
-    "agent.web.api.transfer",
-    "agent.web.api.monitors",
-    "agent.web.api.alerts",
-    "agent.web.api.scripts",
-    "agent.web.api.runs",
-    "agent.web.api.plans",
-    "agent.web.api.offboardings",
-    "agent.web.api.offboarding_templates",
-    "agent.web.api.desk",
-    "agent.web.api.reports",
-    "agent.web.api.audit",
-    "agent.web.api.credentials",
-    "agent.web.api.properties",
-    "agent.web.api.users",
-    "agent.web.api.backups",
-)  # fmt: skip
 #: Requests that are worked on at once; each may take a connection of the database.
 THREADS = 12
 
@@ -79,15 +47,23 @@ def create_app(installation: Installation, port: EnginePort | None = None) -> Fa
     app.add_middleware(Guard, settings=installation.settings)
     install_handlers(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for name in PAGES:
-        app.include_router(_router(name), include_in_schema=False)
-    for name in ROUTES:
-        app.include_router(_router(name), prefix="/api/v1")
+    app.include_router(_router(pages), include_in_schema=False)
+    app.include_router(_router(api), prefix="/api/v1")
     describe(app)
     return app
 
 
-def _router(name: str) -> APIRouter:
-    router = import_module(name).router
-    assert isinstance(router, APIRouter)
-    return router
+def _router(package: ModuleType) -> APIRouter:
+    """The routers of all modules in a package as one: a new page or group of routes is one module.
+
+    What is written out comes before what is a parameter: `/scripts/revisions` before `/scripts/{name}`.
+    """
+    found = [import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    routers = [m.router for m in found if isinstance(getattr(m, "router", None), APIRouter)]
+    whole = APIRouter()
+    whole.routes.extend(sorted((route for r in routers for route in r.routes), key=_specificity))
+    return whole
+
+
+def _specificity(route: BaseRoute) -> list[bool]:
+    return ["{" in segment for segment in getattr(route, "path", "").split("/")]

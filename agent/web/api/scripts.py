@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path as File
 from typing import Annotated, Any
 
 from fastapi import Path, Query
 from pydantic import Field
-from sqlmodel import Session, select
 
-from agent.access.principal import Permission, Principal
 from agent.content import duplication
 from agent.content.definitions import Role
 from agent.content.loaded import LoadedScript
-from agent.content.reading import PARTNER
-from agent.errors import NotFound
-from agent.installation import Installation
-from agent.model.places import Client
 from agent.running import script_verbs
 from agent.running.checking import check
 from agent.web.api.alerts import FaultOut
 from agent.web.api.common import USUAL, After, Answer, Body, Limit, Name, api_router
 from agent.web.asking import Here, Who
 from agent.web.reads.paging import Page
+from agent.web.reads.script_access import owner_for, quiet, script_for
 from agent.web.reads.scripts import (
     RevisionRow,
     ScriptDetail,
@@ -123,7 +116,7 @@ def list_scripts(
 @router.get("/scripts/{name}")
 def show_script(here: Here, who: Who, name: Name, client: Of = None) -> ScriptDetail:
     """One script with its parameters, steps and bodies."""
-    return script_detail(here.content, _script(here, who, name, client))
+    return script_detail(here.content, script_for(here, who, name, client))
 
 
 @router.get("/scripts/{name}/revisions")
@@ -131,7 +124,7 @@ def list_revisions(
     here: Here, who: Who, name: Name, client: Of = None, after: After = None, limit: Limit = USUAL
 ) -> Page[RevisionRow]:
     """The revisions of a script that were stored because they ran, the newest first."""
-    found = _script(here, who, name, client)
+    found = script_for(here, who, name, client)
     with here.database.reading() as session:
         return revisions(session, found.name, who.clients(), after=after, limit=limit)
 
@@ -148,7 +141,7 @@ def show_revision(
 @router.get("/scripts/{name}/check")
 def check_script(here: Here, who: Who, name: Name, client: Of = None) -> list[FaultOut]:
     """Every fault of one script: line and reason."""
-    folder = str(_script(here, who, name, client).file.parent)
+    folder = str(script_for(here, who, name, client).file.parent)
     found = [f for f in check(here.content) if f.file.startswith(folder)]
     return [FaultOut.model_validate(f).model_copy(update={"file": File(f.file).name}) for f in found]
 
@@ -156,8 +149,8 @@ def check_script(here: Here, who: Who, name: Name, client: Of = None) -> list[Fa
 @router.post("/scripts/{name}/duplicate", status_code=201)
 def duplicate_script(here: Here, who: Who, name: Name, body: Duplication) -> Duplicated:
     """Copy a script for one client, to be edited. It runs nowhere until it is used; nothing is overwritten."""
-    owner = _owner(here, who, body.client)
-    with _quiet(who, name):
+    owner = owner_for(here, who, body.client)
+    with quiet(who, name):
         made = script_verbs.duplicate(here, name, owner, actor=who.name, new_name=body.name)
     return Duplicated(name=made.name, key=made.key, client=body.client, digest=made.digest)
 
@@ -165,8 +158,8 @@ def duplicate_script(here: Here, who: Who, name: Name, body: Duplication) -> Dup
 @router.post("/scripts/{name}/use")
 def use_script(here: Here, who: Who, name: Name, body: Use) -> Listing:
     """List a script for a client's wrapper: from now on it runs. The order of the list is the order of execution."""
-    owner = _owner(here, who, body.client)
-    with _quiet(who, name):
+    owner = owner_for(here, who, body.client)
+    with quiet(who, name):
         found = script_verbs.use(here, name, owner, body.wrapper, actor=who.name, position=body.position)
     return Listing(client=body.client, wrapper=body.wrapper, scripts=list(found.definition.scripts[body.wrapper]))
 
@@ -174,8 +167,8 @@ def use_script(here: Here, who: Who, name: Name, body: Use) -> Listing:
 @router.post("/scripts/{name}/unuse")
 def unuse_script(here: Here, who: Who, name: Name, body: Unuse) -> Listing:
     """Take a script from a client's list."""
-    owner = _owner(here, who, body.client)
-    with _quiet(who, name):
+    owner = owner_for(here, who, body.client)
+    with quiet(who, name):
         found = script_verbs.unuse(here, name, owner, body.wrapper, actor=who.name)
     return Listing(client=body.client, wrapper=body.wrapper, scripts=list(found.definition.scripts[body.wrapper]))
 
@@ -204,40 +197,3 @@ def _outcome(found: LoadedScript) -> OutcomeOut:
         outcome=of.outcome.model_dump() if of.outcome else None,
         literal_outcome=of.literal_outcome.model_dump() if of.literal_outcome else None,
     )  # fmt: skip
-
-
-def _script(here: Installation, who: Principal, name: str, client: str | None) -> LoadedScript:
-    with here.database.reading() as session:
-        slugs = seen_slugs(session, who.clients())
-    if slugs is not None and client not in (None, PARTNER, *slugs):
-        raise NotFound(f"there is no script {name!r}")
-    with _quiet(who, name):
-        return here.content.script(name, client)
-
-
-@contextmanager
-def _quiet(who: Principal, name: str) -> Iterator[None]:
-    """The repository says whose script it is that has such a name: that is not told to whoever may not see all."""
-    try:
-        yield
-    except NotFound:
-        if who.clients() is None:
-            raise
-        raise NotFound(f"there is no script {name!r}, or no such wrapper or list entry") from None
-
-
-def _owner(here: Installation, who: Principal, slug: str) -> Client | None:
-    """The client whose scripts are changed, None for the partner default. Raises NotFound, Forbidden."""
-    if slug == PARTNER:
-        who.require(Permission.ADMINISTER)
-        return None
-    with here.database.reading() as session:
-        found = _client(session, slug)
-    if found is None or not who.can(Permission.SEE, found.client_id):
-        raise NotFound(f"there is no client {slug!r}")
-    who.require(Permission.ADMINISTER, found.client_id)
-    return found
-
-
-def _client(session: Session, slug: str) -> Client | None:
-    return session.exec(select(Client).where(Client.slug == slug)).first()
