@@ -6,8 +6,6 @@ one person by mail and stands in no log, report or result.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +13,8 @@ from sqlalchemy import ColumnElement, CursorResult, or_, update
 from sqlmodel import Session, col, select
 
 from agent import audit
+from agent.access.digests import digest as digest_of
+from agent.access.digests import new_token
 from agent.errors import NotFound
 from agent.installation import Installation
 from agent.model.access import OneTimeLink
@@ -39,8 +39,8 @@ def create(
 ) -> str:  # fmt: skip
     """Keep a secret, and give the token with which it is taken once. `subject_id`: the step that it comes from."""
     _erase(session)
-    token = secrets.token_urlsafe(32)
-    digest = _digest(token)
+    token = new_token()
+    digest = digest_of(token)
     session.add(
         OneTimeLink(
             token_digest=digest, purpose=PURPOSE, subject_id=subject_id, client_id=client_id,
@@ -60,7 +60,7 @@ def path(token: str) -> str:
 def look(installation: Installation, token: str) -> Waiting:
     """Whether a link works; it is not used by that. Raises NotFound when it does not (any more)."""
     with installation.database.reading() as session:
-        found = session.get(OneTimeLink, _digest(token))
+        found = session.get(OneTimeLink, digest_of(token))
         if found is None or found.purpose != PURPOSE or found.used_at or found.expires_at <= utcnow():
             raise NotFound(_GONE)
         return Waiting(found.expires_at, found.client_id)
@@ -68,7 +68,7 @@ def look(installation: Installation, token: str) -> Waiting:
 
 def take(installation: Installation, token: str, *, actor: str) -> str:
     """The secret, once; it is erased by that. Raises NotFound, also when somebody else was faster."""
-    digest = _digest(token)
+    digest = digest_of(token)
     with installation.database.session() as session:
         wanted = (col(OneTimeLink.token_digest) == digest, col(OneTimeLink.purpose) == PURPOSE)
         still = (col(OneTimeLink.used_at).is_(None), col(OneTimeLink.expires_at) > utcnow())
@@ -87,7 +87,7 @@ def take(installation: Installation, token: str, *, actor: str) -> str:
 
 def revoke(session: Session, token: str, *, actor: str) -> None:
     """End a link before it was used: what it would hand over is not so."""
-    found = session.get(OneTimeLink, _digest(token))
+    found = session.get(OneTimeLink, digest_of(token))
     if found is not None and found.purpose == PURPOSE and found.used_at is None:
         found.used_at, found.secret = utcnow(), None
         session.add(found)
@@ -128,10 +128,6 @@ def _record(
         client_id=client_id,
         details=details,
     )
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _bound(digest: str) -> str:
