@@ -92,6 +92,19 @@ class Settings(BaseSettings):
     )
     oidc_client_id: str | None = Field(None, description="Exeunt's client id at that issuer")
     oidc_client_secret: str | None = Field(None, repr=False, description="Secret of that client")
+    webhook_private: bool = Field(
+        False, description="Webhooks may be sent to private addresses, such as 10.0.0.7"
+    )
+    webhook_loopback: bool = Field(
+        False, description="Webhooks may be sent to this machine, also by http with a port; for tests"
+    )
+    metrics_open: bool = Field(
+        False, description="`/metrics` needs no token when it is asked for from this machine"
+    )
+    directory_watch_minutes: int | None = Field(
+        None, ge=1, le=1440,
+        description="How often the worker looks for accounts that were deleted in clients' Microsoft 365 tenants; empty: never",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
     )

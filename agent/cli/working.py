@@ -12,6 +12,7 @@ from types import FrameType
 
 import structlog
 
+from agent.access.idempotency import forget_old
 from agent.errors import ExeuntError
 from agent.installation import Installation
 from agent.inventory.contact import probe_contacts
@@ -20,13 +21,16 @@ from agent.monitoring.evaluation import Evaluation
 from agent.monitoring.scheduler import MonitorScheduler
 from agent.reporting.exit_store import write_due
 from agent.reporting.summary import summarise_finished
+from agent.running.webhook_events import Collector
 from agent.running.worker import Worker
 from agent.services.handover import erase_over
 from agent.services.mail import deliver
+from agent.services.webhook_sending import deliver as deliver_webhooks
 
 log = structlog.get_logger()
 #: Seconds between two rounds of each duty.
 MAIL_SECONDS, SUMMARY_SECONDS, REPORT_SECONDS, PROBE_SECONDS = 5.0, 5.0, 10.0, 120.0
+WEBHOOK_SECONDS, KEY_SECONDS = 5.0, 3600.0
 HAND_OVER_SECONDS = 60.0
 Duty = Callable[[Installation], None]
 
@@ -45,8 +49,11 @@ def working(installation: Installation, duties: Duties) -> Iterator[Worker]:
     """Execute runs and do the duties, until the context is left; then what is under way is brought to an end."""
     rounds: dict[str, tuple[Duty, float]] = {
         "summaries": (summarise, SUMMARY_SECONDS), "exit reports": (write_exit_reports, REPORT_SECONDS),
+        "webhooks": (Webhooks(), WEBHOOK_SECONDS), "idempotency keys": (forget_keys, KEY_SECONDS),
         "hand-overs": (erase_hand_overs, HAND_OVER_SECONDS),
     }  # fmt: skip
+    if duties.monitors and installation.settings.directory_watch_minutes:
+        rounds["directories"] = (watch_directories, installation.settings.directory_watch_minutes * 60.0)
     if duties.mail:
         rounds["mail"] = (send_mail, MAIL_SECONDS)
     if duties.probe:
@@ -134,6 +141,16 @@ def erase_hand_overs(installation: Installation) -> None:
         log.info("hand_overs_erased", number=erased)
 
 
+def watch_directories(installation: Installation) -> None:
+    """Note accounts that were deleted in clients' tenants; a monitor finds them."""
+    # Here and not above: msal and its helpers are heavy, and most workers watch nothing.
+    from agent.services.microsoft.watching import look_at_all
+
+    for looked in look_at_all(installation):
+        if looked.error or looked.deleted:
+            log.info("directory_looked_at", client=looked.client_id, deleted=looked.deleted, error=looked.error)
+
+
 def summarise(installation: Installation) -> None:
     """Summarise plans whose runs are all over."""
     for plan_id in summarise_finished(installation):
@@ -150,3 +167,23 @@ def probe(installation: Installation) -> None:
     """Note which computers answer, so that `last contact` stays true without an agent of ours on them."""
     found = probe_contacts(installation)
     log.info("probed", answered=found.answered, silent=found.silent)
+
+
+class Webhooks:
+    """Tell those who want to know what ended or is held, and send what waits."""
+
+    def __init__(self) -> None:
+        self._collect = Collector()
+
+    def __call__(self, installation: Installation) -> None:
+        """One round."""
+        self._collect(installation)
+        done = deliver_webhooks(installation)
+        if done.delivered or done.failed:
+            log.info("webhooks", delivered=len(done.delivered), failed=len(done.failed), waiting=len(done.waiting))
+
+
+def forget_keys(installation: Installation) -> None:
+    """Forget what the API answered to calls with an Idempotency-Key more than a day ago."""
+    with installation.database.session() as session:
+        forget_old(session)

@@ -6,11 +6,23 @@ from typing import Any
 
 from sqlmodel import SQLModel
 
-from agent.model import access, administration, contacts, fields, monitors, packages, places, runs, tickets, webhooks
+from agent.model import (
+    access,
+    administration,
+    contacts,
+    directory,
+    fields,
+    monitors,
+    packages,
+    places,
+    runs,
+    tickets,
+    webhooks,
+)
 
 #: Modules whose tables `edf_schema.sql` creates; the tables of the others are records.
 SCHEMA_MODULES = (places, fields)
-RECORD_MODULES = (access, administration, contacts, monitors, packages, runs, tickets, webhooks)
+RECORD_MODULES = (access, administration, contacts, directory, monitors, packages, runs, tickets, webhooks)
 
 
 def tables_of(module: Any) -> list[type[SQLModel]]:

@@ -10,13 +10,18 @@ from typing import Any
 from sqlmodel import SQLModel
 
 from agent.errors import MonitorQueryError
-from agent.model import administration, contacts, fields, monitors, places, runs, tickets
+from agent.model import administration, contacts, directory, fields, monitors, places, runs, tickets
 from agent.settings import Settings
 
 #: These bring their tables into SQLModel.metadata, whoever else has imported them.
-_TABLE_MODULES = (administration, contacts, fields, monitors, places, runs, tickets)
-#: Tables whose rows hold secrets or the text of mail; no monitor reads them.
-FORBIDDEN_TABLES = frozenset({"credential", "system_property", "notification"})
+_TABLE_MODULES = (administration, contacts, directory, fields, monitors, places, runs, tickets)
+#: Tables whose rows hold secrets, hashes of passwords or tokens, or the text of mail; no monitor reads them.
+FORBIDDEN_TABLES = frozenset(
+    {
+        "credential", "system_property", "notification", "user_account", "web_session", "api_token", "one_time_link",
+        "idempotency_key",
+    }
+)  # fmt: skip
 #: Largest whole result in memory, in bytes.
 RESULT_BYTES = 32_000_000
 

@@ -134,6 +134,10 @@ class GraphClient:
         """The content at a path, from a byte on. See `downloading.download`; `until`: moment of `time.monotonic`."""
         download(self._channel, Wanted(self.base + call.address, doing, size, until), offset, into)
 
+    def page(self, link: str) -> Mapping[str, Any]:
+        """What stands behind a link that Graph gave before. Raises StepError for one that leads elsewhere."""
+        return self.call(Call("GET", self._own(link, Call("GET", "/(a stored link)"))))
+
     def content(self, call: Call, *, doing: str, largest: int) -> bytes:
         """The content at a path that Graph gives itself, such as a message; `largest`: bytes that are taken at most."""
         return whole(self._channel, self.base + call.address, doing, largest)
