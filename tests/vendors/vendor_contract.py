@@ -65,9 +65,20 @@ def _loaded(path: Path, old_sign_in: bool) -> Any:
 
     spec = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     if old_sign_in:
-        del spec["security"]
+        _drop_sign_in(spec)
     _drop_empty_content(spec)
     return OpenAPI.from_dict(spec)
+
+
+def _drop_sign_in(spec: Any) -> None:
+    """Requirements of security, and tokens among the parameters."""
+    spec.pop("security", None)
+    for path in spec["paths"].values():
+        for operation in path.values():
+            if isinstance(operation, dict):
+                operation.pop("security", None)
+                given = operation.get("parameters", [])
+                operation["parameters"] = [p for p in given if p.get("name") not in ("token", "access_token")]
 
 
 def _drop_empty_content(part: Any) -> None:
