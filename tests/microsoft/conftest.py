@@ -82,7 +82,7 @@ def server(services: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
     services.sign_in_error, services.token_seconds = None, 3600
     services.tenants[:] = [make_tenant("contoso"), make_tenant("fabrikam")]
     for tenant in services.tenants:
-        tenant.sharepoint = services.urls["sharepoint"]
+        tenant.sharepoint, tenant.graph = services.urls["sharepoint"], services.urls["graph"]
     monkeypatch.setattr(tokens, "_providers", {})
     yield services
     services.faults.clear()

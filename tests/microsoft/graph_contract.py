@@ -21,6 +21,7 @@ OUTSIDE_CALLS = (
     re.compile(r"[A-Z]+ /teams/[^/]+/channels(/.*)?"),
     re.compile(r"GET /users/[^/]+/mailFolders(/[^/]+/(childFolders|messages))?"),
     re.compile(r"GET /users/[^/]+/messages/[^/]+/\$value"),
+    re.compile(r"GET /users/delta"),
     re.compile(r"GET /groups/[^/]+/sites/root"),
     re.compile(r"POST /roleManagement/directory/roleAssignments"),
 )

@@ -111,6 +111,39 @@ def list_users(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
     return 200, [shown_user(tenant, u, query.get("$select")) for u in tenant.users.values() if u.mail.lower() == mail]
 
 
+@route("GET", "/users/delta")
+def users_delta(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
+    """Pages of all accounts, then of those that changed since; a token is `all-<start>` or `<changes seen>-<start>`."""
+    token = query.get("$skiptoken") or query.get("$deltatoken")
+    if token and tenant.delta_lost:
+        tenant.delta_lost = False
+        return 410, error("resyncRequired", "Resync required. Replace any local items with the server's version.")
+    seen, _, start_text = (token or "all-0").partition("-")
+    start = int(start_text or 0)
+    if seen == "all":
+        entries = [
+            shown_user(tenant, u, "id,userPrincipalName,mail")
+            for u in tenant.users.values()
+            if u.id not in tenant.delta_hides
+        ]
+    else:
+        entries = [_change(tenant, object_id) for object_id in dict.fromkeys(tenant.changes[int(seen) :])]
+    end = start + tenant.page_size
+    page: dict[str, Any] = {"value": entries[start:end]}
+    base = f"{tenant.graph}/v1.0/users/delta"
+    if end < len(entries):
+        page["@odata.nextLink"] = f"{base}?$skiptoken={seen}-{end}"
+    else:
+        page["@odata.deltaLink"] = f"{base}?$deltatoken={len(tenant.changes)}-0"
+    return 200, page
+
+
+def _change(tenant: TestTenant, object_id: str) -> dict[str, Any]:
+    if object_id in tenant.users:
+        return shown_user(tenant, tenant.users[object_id], "id,userPrincipalName,mail")
+    return {"id": object_id, "@removed": {"reason": "changed" if object_id in tenant.deleted else "deleted"}}
+
+
 @route("GET", "/users/{user}")
 def get_user(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
     return 200, shown_user(tenant, user_or_404(tenant, user), query.get("$select"))

@@ -161,12 +161,17 @@ class TestTenant:
     sites: dict[str, Site] = field(default_factory=dict)
     #: id -> file or folder of the OneDrive of `alex`
     files: dict[str, DriveItem] = field(default_factory=dict)
+    #: Ids of accounts in the order of their changes, for the delta query. `delta_lost`: its link has run out, once.
+    changes: list[str] = field(default_factory=list)
+    delta_lost: bool = False
+    delta_hides: set[str] = field(default_factory=set)
     #: Permissions of the app registration, shown in its tokens. The services here do not look at them.
     app_roles: set[str] = field(default_factory=lambda: {r.name for rights in NEEDED.values() for r in rights})
     page_size: int = 100
     #: The host that next links name, if not its own; the address of its SharePoint.
     next_host: str | None = None
     sharepoint: str = ""
+    graph: str = ""
 
     def user(self, key: str) -> User | None:
         """By object id or user principal name."""
@@ -181,6 +186,10 @@ class TestTenant:
     def group(self, name: str) -> Group:
         """By the name, which is for tests only."""
         return next(g for g in self.groups.values() if g.name == name)
+
+    def changed(self, object_id: str) -> None:
+        """An account was changed, deleted or restored."""
+        self.changes.append(object_id)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything it holds, to compare."""

@@ -58,8 +58,8 @@ class Call:
 
     @property
     def doing(self) -> str:
-        """What it is called in messages."""
-        return f"{self.method} {self.path}"
+        """What it is called in messages: without the query, which may hold a long token of a page."""
+        return f"{self.method} {self.path.split('?')[0]}"
 
 
 #: What came of one call of a batch: its body ({} where there is none), or the error.
