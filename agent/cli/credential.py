@@ -12,9 +12,9 @@ from agent import secrets
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.output import say, show_json, show_table
-from agent.errors import UsageError
+from agent.errors import ExeuntError, StepError, TransportError, UsageError
 from agent.inventory import lookup
-from agent.model.places import Client, Location
+from agent.model.places import Client, Computer, Location
 from agent.services import credential_kinds, credentials, key_rotation
 from agent.services.credentials import secret_from
 
@@ -45,7 +45,9 @@ def credential() -> None:
     "exeunt credential add keys --kind ssh --setting username=exeunt --secret-from private_key=file:id_ed25519",
 )  # fmt: skip
 @click.argument("name")
-@click.option("--kind", required=True, help="ssh, winrm, psrp, screenconnect, secret, ..., or one that a package describes.")
+@click.option(
+    "--kind", required=True, help="ssh, winrm, psrp, screenconnect, secret, ..., or one that a package describes."
+)
 @click.option("--client", help="For this client only: slug, name or id.")
 @click.option("--location", help="For this location only: `Client/Location` or id.")
 @click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="A setting in clear. May be repeated.")
@@ -163,6 +165,50 @@ def update(
     new = _settings(settings) if settings else None
     credentials.update(caller.installation, credential_id, settings=new, secret=secret, actor=caller.actor)
     say(f"credential {credential_id} is changed")
+
+
+@command(
+    credential, "test", "exeunt credential test 3", "exeunt credential test 4 --computer Contoso/Headquarters/PC1"
+)  # fmt: skip
+@click.argument("credential_id", metavar="ID", type=int)
+@click.option("--computer", help="Try it on this computer, which must use it: `Client/Location/Computer` or id.")
+@pass_caller
+def test(caller: Caller, credential_id: int, computer: str | None) -> None:
+    """Sign in with a credential, and say as whom. Nothing is changed."""
+    if computer is not None:
+        say(_tried_on(caller, credential_id, computer))
+        return
+    from agent.functions.probing import probe
+
+    try:
+        say(f"credential {credential_id} works: {probe(caller.installation, credential_id)}")
+    except (StepError, TransportError) as error:
+        told = error.typed if isinstance(error, TransportError) else error
+        hint = told.remediation if told is not None else None
+        raise ExeuntError(
+            f"credential {credential_id} does not work: {error}" + (f". {hint}" if hint else "")
+        ) from error
+
+
+def _tried_on(caller: Caller, credential_id: int, computer: str) -> str:
+    from agent.inventory.contact import probe_contacts
+    from agent.inventory.lookup import place_id
+    from agent.transports.base import Identification
+
+    with caller.installation.database.reading() as session:
+        found = lookup.find(session, Computer, computer)
+        place = {"client_id": found.client_id, "location_id": found.location_id}
+        nearest = None if found.credential_id else credentials.nearest(session, found.transport or "", **place)
+    if (found.credential_id or (nearest.id if nearest else None)) != credential_id:
+        raise UsageError(f"{found.name} does not use the credential {credential_id}")
+    answers: dict[int, Identification] = {}
+    number = place_id(found)
+    probe_contacts(caller.installation, computer_ids=[number], report=lambda i, answer: answers.update({i: answer}))
+    answer = answers.get(number)
+    if answer is None or not answer.reachable:
+        why = answer.detail if answer else "it has no transport, or is retired"
+        raise ExeuntError(f"credential {credential_id} does not work on {found.name}: {why}")
+    return f"credential {credential_id} works on {found.name}: {answer.detail}"
 
 
 @command(credential, "remove", "exeunt credential remove 3")

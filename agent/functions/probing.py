@@ -1,0 +1,97 @@
+"""Trying a credential of a service: sign in, ask something harmless, and say as whom. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from agent.errors import NotFound, UsageError
+from agent.functions import registry
+from agent.functions import systems as files
+from agent.installation import Installation
+from agent.model.administration import Credential
+from agent.services import credentials, properties
+from agent.services.directory.settings import KIND as ACTIVE_DIRECTORY
+from agent.services.directory.settings import directory_settings
+from agent.services.microsoft.settings import KIND as MICROSOFT_365
+from agent.services.rest.system import System
+
+
+def probe(installation: Installation, credential_id: int) -> str:
+    """What a service says to a credential, in one line.
+
+    Raises NotFound; UsageError for a kind that is no service's; SettingsError while it waits for its secret; StepError
+    and TransportError when it does not work.
+    """
+    with installation.database.reading() as session:
+        credential = session.get(Credential, credential_id)
+        if credential is None:
+            raise NotFound(f"there is no credential {credential_id}")
+        system = system_of(credential.kind)
+        if system is None and credential.kind not in _OTHERS:
+            raise UsageError(
+                f"a credential of the kind {credential.kind} is no service's: where a computer uses it, "
+                f"exeunt credential test {credential_id} --computer NAME tries it"
+            )
+        secret = credentials.open_secret(installation, credential)
+        if system is None:
+            return _OTHERS[credential.kind](credential.settings, secret)
+        settings = system.completed(credential.settings, lambda name: properties.value_of(installation, session, name))
+    return system.test(settings, secret)
+
+
+def system_of(kind: str) -> System[Any] | None:
+    """The system whose credentials are of a kind; None when there is none.
+
+    A module of `agent.functions.systems` has it as SYSTEM, or makes it by `system_of` from the ending of the kind: `github`
+    of `scim_github`.
+    """
+    for name in registry.systems():
+        if kind != name and not kind.startswith(f"{name}_"):
+            continue
+        module = import_module(f"{files.__name__}.{name}")
+        found: System[Any] | None = getattr(module, "SYSTEM", None)
+        if found is not None and found.service.kind == kind:
+            return found
+        if hasattr(module, "system_of"):
+            made: System[Any] = module.system_of(kind.removeprefix(name).removeprefix("_"))
+            return made
+    return None
+
+
+def _microsoft365(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+    from agent.services.microsoft.graph import get
+    from agent.services.microsoft.tenant import Tenant
+
+    with Tenant(settings, secrets, run_id="credential-test") as tenant:
+        found = tenant.graph.all(get("organization", select="id,displayName"))
+    names = ", ".join(f"{o.get('displayName')} ({o.get('id')})" for o in found)
+    return f"signed in to the tenant {names or tenant.id}"
+
+
+def _active_directory(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+    from agent.services.directory.ldap import LdapDirectory
+
+    checked = directory_settings(settings)
+    directory = LdapDirectory(checked, secrets.get("password", ""))
+    try:
+        return f"signed in as {checked.username} at {directory.naming_context} ({directory.controller})"
+    finally:
+        directory.close()
+
+
+def _screenconnect(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+    from agent.services.screenconnect import Portal, parse_headers, portal_settings
+
+    checked = portal_settings(settings)
+    with Portal(checked, secrets.get("key", ""), parse_headers(secrets.get("headers", "")), _PORTAL_SECONDS) as portal:
+        told = portal.has_session(_NO_SESSION)
+    return f"{checked.base} " + (
+        "takes the access key" if told is not None else "answers, and cannot tell about sessions"
+    )
+
+
+#: Seconds for one answer of a portal, and the id of a session that there is not.
+_PORTAL_SECONDS, _NO_SESSION = 15.0, "00000000-0000-0000-0000-000000000000"
+_OTHERS = {MICROSOFT_365: _microsoft365, ACTIVE_DIRECTORY: _active_directory, "screenconnect": _screenconnect}
