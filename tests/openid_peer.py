@@ -39,12 +39,18 @@ class Provider:
     #: What the configuration says differently.
     metadata: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    #: Where each client's secret stood: `header` or `body`.
+    secrets: list[str] = field(default_factory=list)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.requests.append(path)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
+        if path == "/oauth2/token":
+            self.secrets.append(
+                "body" if b"client_secret=" in body else "header" if "HTTP_AUTHORIZATION" in environ else ""
+            )
         if path == "/oauth2/token" and not self._is_verified(parse_qs(body.decode())):
             return self._answer(start_response, {"error": "invalid_grant"}, "400 Bad Request")
         status, headers, text = self._ask(environ)

@@ -5,30 +5,20 @@ Authlib builds the requests and checks the claims, joserfc the signature; what i
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from agent.access.digests import new_token
-from agent.errors import CannotConnect, NotSignedIn, SettingsError, TransportError
+from agent.access.openid_discovery import LIMITS, discovered, fetched, unreachable
+from agent.errors import NotSignedIn, SettingsError
 from agent.settings import Settings
 
 if TYPE_CHECKING:
     from authlib.integrations.requests_client import OAuth2Session
-    from requests import Response
 
-#: Seconds to connect, and between two bytes.
-_LIMITS = (5, 10)
-_LARGEST = 1_000_000
 #: Seconds that clocks may differ by.
 _LEEWAY = 60
-_METADATA_SECONDS = 3600
-_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 #: By a public key only: with a shared secret, or none, anybody could have made the token.
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
@@ -78,10 +68,10 @@ def claims_of(settings: Settings, asked: Request, code: str) -> dict[str, Any]:
     try:
         given = client.fetch_token(
             metadata["token_endpoint"], grant_type="authorization_code", code=code, code_verifier=asked.verifier,
-            timeout=_LIMITS, allow_redirects=False,
+            timeout=LIMITS, allow_redirects=False,
         )  # fmt: skip
     except RequestException as error:
-        raise _unreachable(settings.oidc_issuer, error) from error
+        raise unreachable(settings.oidc_issuer, error) from error
     except (AuthlibBaseError, ValueError) as error:
         # Its own text may quote the request.
         raise NotSignedIn(f"the identity provider refused this sign-in ({type(error).__name__}): try again") from error
@@ -92,7 +82,7 @@ def claims_of(settings: Settings, asked: Request, code: str) -> dict[str, Any]:
         )
     return checked_claims(
         token,
-        _fetched(settings.oidc_issuer or "", metadata["jwks_uri"]),
+        fetched(settings.oidc_issuer or "", metadata["jwks_uri"]),
         settings,
         asked.nonce,
         given.get("access_token"),
@@ -115,7 +105,7 @@ def checked_claims(
             options={
                 "iss": {"essential": True, "value": settings.oidc_issuer},
                 "aud": {"essential": True, "value": settings.oidc_client_id},
-                "sub": {"essential": True}, "exp": {"essential": True}, "nonce": {"essential": True, "value": nonce},
+                "sub": {"essential": True}, "exp": {"essential": True},
             },
             params={"nonce": nonce, "client_id": settings.oidc_client_id, "access_token": access_token},
         )  # fmt: skip
@@ -141,68 +131,4 @@ def _client(settings: Settings, metadata: Mapping[str, str], asked: Request) -> 
 def _metadata_of(settings: Settings) -> dict[str, str]:
     if not is_configured(settings):
         raise SettingsError("sign-in by OpenID Connect is not set up: set EXEUNT_OIDC_ISSUER and EXEUNT_OIDC_CLIENT_ID")
-    return _metadata(settings.oidc_issuer or "", int(time.monotonic() // _METADATA_SECONDS))
-
-
-@lru_cache(maxsize=4)
-def _metadata(issuer: str, hour: int) -> dict[str, str]:
-    """What the issuer says of itself (OpenID Connect Discovery 1.0, 4), once an hour. Raises SettingsError, CannotConnect."""
-    found = _fetched(issuer, issuer.rstrip("/") + "/.well-known/openid-configuration")
-    if found.get("issuer") != issuer:
-        raise SettingsError(
-            f"EXEUNT_OIDC_ISSUER is {issuer}, but the server there says that it is {found.get('issuer')!r}: set that one; "
-            "for Entra ID the address with the tenant's own id, not `common` or `organizations`"
-        )
-    for name in _ENDPOINTS:
-        if not isinstance(found.get(name), str):
-            raise SettingsError(f"the identity provider {issuer} does not tell its {name}")
-        _check_address(found[name])
-    # Where nothing is said, it is `basic` (Discovery 1.0, 3).
-    ways = found.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
-    way = "client_secret_basic" if "client_secret_basic" in ways else "client_secret_post"
-    return {**{name: str(found[name]) for name in _ENDPOINTS}, "way": way}
-
-
-def _fetched(issuer: str, url: str) -> dict[str, Any]:
-    import requests
-
-    _check_address(url)
-    try:
-        with requests.get(url, timeout=_LIMITS, allow_redirects=False, stream=True) as answer:
-            found = json.loads(_body(answer))
-    except requests.RequestException as error:
-        raise _unreachable(issuer, error) from error
-    except ValueError as error:
-        raise TransportError(f"the identity provider {issuer} answered with something else than JSON") from error
-    if not isinstance(found, dict):
-        raise TransportError(f"the identity provider {issuer} answered with something else than an object")
-    return found
-
-
-def _body(answer: Response) -> bytes:
-    answer.raise_for_status()
-    body = b""
-    for part in answer.iter_content(65_536):
-        body += part
-        if len(body) > _LARGEST:
-            raise ValueError("too long")
-    return body
-
-
-def _check_address(url: str) -> None:
-    """Raises SettingsError for an address where others can listen: only this machine itself may do without TLS."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
-        return
-    raise SettingsError(f"{url} is no address for sign-in: it must begin with https://")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _unreachable(issuer: str | None, error: Exception) -> CannotConnect:
-    return CannotConnect(f"the identity provider {issuer} cannot be reached ({type(error).__name__}): try again later")
+    return discovered(settings.oidc_issuer or "")

@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from openid_peer import Provider, running_provider
 from sqlmodel import select
 
 from agent import audit
-from agent.access import grants, links, openid, openid_protocol, sessions, tokens, users
+from agent.access import grants, links, openid, openid_discovery, sessions, tokens, users
 from agent.access.principal import Grant, Permission, Role
 from agent.errors import CannotConnect, Conflict, NotSignedIn, SettingsError, TransportError, UsageError
 from agent.installation import Installation
@@ -41,8 +42,8 @@ def one_provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(one_provider: Provider) -> Provider:
-    one_provider.change, one_provider.metadata = None, {}
-    openid_protocol._metadata.cache_clear()
+    one_provider.change, one_provider.metadata, one_provider.secrets = None, {}, []
+    openid_discovery.forget()
     return one_provider
 
 
@@ -261,6 +262,7 @@ def test_a_token_that_is_not_ours_is_refused(
     [
         {"issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"}, {"issuer": None}, {"token_endpoint": "http://login.example/x"},
         {"token_endpoint": 7}, {"jwks_uri": "file:///etc/passwd"}, {"authorization_endpoint": "javascript:alert(1)"},
+        {"jwks_uri": "https://["}, {"jwks_uri": "https:///x"},
     ],
 )  # fmt: skip
 def test_a_provider_that_says_nonsense_is_refused(
@@ -269,6 +271,17 @@ def test_a_provider_that_says_nonsense_is_refused(
     provider.metadata = metadata
     with pytest.raises(SettingsError):
         openid.begin(server, BACK)
+
+
+@pytest.mark.parametrize("any_installation", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ways", [["client_secret_post"], ["private_key_jwt"], 7, [], None])
+def test_our_secret_goes_the_way_that_the_provider_takes(
+    server: Installation, provider: Provider, ways: object
+) -> None:
+    provider.metadata = {"token_endpoint_auth_methods_supported": ways}
+    provider.put_user("s13", groups=["staff"])
+    assert comes(server, provider, "s13")
+    assert provider.secrets == (["body"] if ways == ["client_secret_post"] else ["header"])
 
 
 @pytest.mark.parametrize("any_installation", ["sqlite"], indirect=True)
@@ -288,6 +301,22 @@ def test_a_provider_that_is_away_is_told(server: Installation, provider: Provide
     with pytest.raises(SettingsError, match="not set up"):
         openid.begin(access, BACK)
     assert openid.is_configured(server.settings) and not openid.is_configured(access.settings)
+
+
+@pytest.mark.parametrize("any_installation", ["sqlite"], indirect=True)
+def test_a_provider_is_not_asked_at_each_click(server: Installation, provider: Provider) -> None:
+    """Anybody may click: neither an answer nor a failure is fetched anew each time."""
+    provider.metadata = {"issuer": "https://another.example"}
+    provider.requests.clear()
+    for _ in range(5):
+        with pytest.raises(SettingsError, match="another"):
+            openid.begin(server, BACK)
+    assert len(provider.requests) == 1
+    openid_discovery.forget()
+    provider.metadata = {}
+    with ThreadPoolExecutor(12) as pool:
+        assert len(set(pool.map(lambda _: openid.begin(server, BACK)[0], range(12)))) == 12
+    assert len(provider.requests) == 2
 
 
 @pytest.mark.parametrize(

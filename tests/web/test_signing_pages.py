@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from playwright.sync_api import Browser, Page
 from web_help import Console, Person, axe_finds_nothing, browsing, console_at, fits, picture, serving
 
-from agent.access import links, openid_protocol, passwords, sessions, users
+from agent.access import links, openid_discovery, passwords, sessions, users
 from agent.errors import NotSignedIn
 from agent.installation import Installation
 from agent.model.base import utcnow
@@ -222,7 +222,7 @@ def keep_inside(page: Page) -> None:
 def provider() -> Iterator[Provider]:
     from openid_peer import running_provider
 
-    openid_protocol._metadata.cache_clear()
+    openid_discovery.forget()
     with running_provider() as found:
         yield found
 
