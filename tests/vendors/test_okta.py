@@ -88,7 +88,7 @@ class TestOkta(FaultMatrix):
         assert self.contoso.state["users"]["00umia"]["sessions"] == 2
 
     def test_what_was_taken_away_is_named(self) -> None:
-        assert self.run(CASES[0]).result["applications"] == ["GitHub", "Salesforce"]
+        assert self.run(CASES[0]).result["apps"] == ["GitHub", "Salesforce"]
         groups = {g["name"]: g["outcome"] for g in self.run(CASES[5]).result["groups"]}
         assert groups == {"Everyone": "kept"}
 

@@ -128,7 +128,7 @@ class Deactivate(OktaFunction):
     def change(self, work: Work[AccountParameters]) -> Outcome:
         """Note the applications, deactivate, and ask. Already deactivated is fine."""
         links = [] if work.account.body.get("status") == _GONE else _applications(work)
-        return Outcome.succeeded(**_to_status(work, "deactivate", (_GONE,)), applications=links)
+        return Outcome.succeeded(**_to_status(work, "deactivate", (_GONE,)), apps=links)
 
     def done(self, work: Work[AccountParameters]) -> bool:
         """Whether it is deactivated."""
