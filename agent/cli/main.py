@@ -54,6 +54,7 @@ PLACES = {
     "handover": ("agent.cli.handover", "handover", "Secrets that were handed over by a link that works once."),
     "user": ("agent.cli.user", "user", "People who may sign in to the console, and their roles."),
     "token": ("agent.cli.token", "token", "Tokens with which programs call the API."),
+    "webhook": ("agent.cli.webhook", "webhook", "Webhooks: who is told of what, whose messages are taken."),
     "audit": ("agent.cli.audit", "audit", "The audit trail: read, verify, export."),
     "content": ("agent.cli.content", "content", "Check all scripts, monitors and alert templates."),
     "report": ("agent.cli.report", "report", "Evidence per client, and what was left over."),

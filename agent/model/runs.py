@@ -61,6 +61,7 @@ class Plan(SQLModel, table=True):
     """What one act is about to start: the runs, why, and which guardrails hold it. Executed exactly as stored."""
 
     __tablename__ = "plan"
+    __table_args__ = (Index("plans_by_time", "created_at"),)
     id: str = Field(default_factory=new_id, primary_key=True)
     monitor: str | None = Field(default=None, index=True)
     #: The monitor's tick, made from its meaning; a second firing of the same tick is refused by the database.
@@ -96,6 +97,11 @@ class ScriptRun(SQLModel, table=True):
         ),
         # Before a run is planned, its target's others are looked for: without reading the whole history.
         Index("runs_of_a_target", "target_kind", "target_id"),
+        # Webhooks tell of what ended since their last round.
+        Index(
+            "finished_root_runs", "finished_at",
+            sqlite_where=text("parent_id is null"), postgresql_where=text("parent_id is null"),
+        ),
     )  # fmt: skip
     id: str = Field(default_factory=new_id, primary_key=True)
     plan_id: str | None = Field(default=None, foreign_key="plan.id", index=True)

@@ -15,6 +15,7 @@ from agent.errors import ClientMismatch, Conflict, NotFound
 from agent.model.base import utcnow
 from agent.model.places import Computer, Contact, Location
 from agent.model.tickets import Ticket, TicketComment
+from agent.services import webhooks
 
 
 class TicketWithComments(NamedTuple):
@@ -70,6 +71,7 @@ def open_or_comment(
         try:
             with session.begin_nested():
                 session.add(new)
+            _tell(session, new)
             return new
         except IntegrityError:
             # Another worker opened it between the question and the insertion.
@@ -81,6 +83,12 @@ def open_or_comment(
     assert ticket.id is not None
     add_comment(session, ticket.id, author=author, text=comment or body, run_id=run_id, origin=origin)
     return ticket
+
+
+def _tell(session: Session, new: Ticket) -> None:
+    told = ("id", "subject", "category", "priority", "computer_id", "contact_id", "run_id", "created_by")
+    data = {name: getattr(new, name) for name in told}
+    webhooks.enqueue(session, webhooks.TICKET_CREATED, f"{webhooks.TICKET_CREATED}:{new.id}", new.client_id, data)
 
 
 def add_comment(

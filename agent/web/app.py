@@ -20,6 +20,7 @@ from agent.web.api.description import describe
 from agent.web.asking import STATIC
 from agent.web.faults import install_handlers
 from agent.web.guarding import Guard
+from agent.web.health import install_health
 
 #: Requests that are worked on at once; each may take a connection of the database.
 THREADS = 12
@@ -49,6 +50,7 @@ def create_app(installation: Installation, port: EnginePort | None = None) -> Fa
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(_router(pages), include_in_schema=False)
     app.include_router(_router(api), prefix="/api/v1")
+    install_health(app)
     describe(app)
     return app
 

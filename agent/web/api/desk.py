@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import Field, field_validator
 from sqlmodel import Session
 
 from agent.access.principal import Permission, Principal
@@ -17,6 +17,7 @@ from agent.model.base import utcnow
 from agent.model.contacts import ManualTask
 from agent.model.places import Client, Contact, Equipment
 from agent.model.tickets import Notification, Ticket
+from agent.secrets import is_token
 from agent.services import mail, manual_tasks, tickets
 from agent.web.api.common import (
     MOST_ID,
@@ -188,6 +189,12 @@ class MailOut(Answer):
     created_at: datetime
     sent_at: datetime | None
     failed_at: datetime | None
+
+    @field_validator("body")
+    @classmethod
+    def _without_secret(cls, value: str) -> str:
+        # A link to set a password, which only its receiver may use.
+        return "(it holds a secret)" if is_token(value) else value
 
 
 class Resend(Body):
