@@ -46,7 +46,7 @@ class GooglePeer(VendorPeer):
         self.tokens: dict[str, str] = {}
         self.sign_ins: list[str] = []
         self.state = {
-            "users": {"100": self._user("alex"), "200": self._user("mia")},
+            "users": {"100": self._user("alex"), "200": self._user("mia"), "900": self._user("admin")},
             "groups": {
                 f"g{n}": (f"{mail}@{name}.test", {"100": role, "200": "MEMBER"})
                 for n, (mail, role) in enumerate(
@@ -139,7 +139,7 @@ class GooglePeer(VendorPeer):
         return {
             "id": user_id, "primaryEmail": user["mail"], "suspended": user["suspended"], "orgUnitPath": user["unit"],
             "includeInGlobalAddressList": user["listed"], "isEnrolledIn2Sv": user["second_factor"],
-            "name": {"fullName": "Alex O'Neil"}, "aliases": user["aliases"], "kind": "admin#directory#user",
+            "name": {"fullName": "Alex O'Neil"}, "isAdmin": user_id == "900", "aliases": user["aliases"], "kind": "admin#directory#user",
             **({"recoveryPhone": user["recovery"]} if user["recovery"] else {}),
         }  # fmt: skip
 

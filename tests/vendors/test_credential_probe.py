@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from google_peer import GooglePeer
 from jira_peer import JiraPeer
+from okta_peer import OktaPeer
+from psa_peers import ConnectWisePeer, HaloPeer
+from scim_peer import ScimPeer
 from slack_peer import SlackPeer
 from task_peer import TaskPeer
 from zoom_peer import ZoomPeer
@@ -25,6 +29,12 @@ KINDS = [
     ("zoom", ZoomPeer, lambda p: {"client_secret": p.secret}, "it reads the 3 users of the account"),
     ("jira", JiraPeer, lambda p: {"token": p.token}, "signed in as bot@contoso.test"),
     ("slack", SlackPeer, lambda p: {"token": p.token}, "signed in as admin in the workspace contoso (T00000001)"),
+    ("okta", OktaPeer, lambda p: {"token": p.token}, "signed in as admin@contoso.test"),
+    ("google", GooglePeer, lambda p: {"service_account": p.key_file()}, "it acts as admin@contoso.test"),
+    ("scim", ScimPeer, lambda p: {"token": p.token}, "it reads 2 accounts"),
+    ("scim_github", ScimPeer, lambda p: {"token": p.token}, "it reads 2 accounts"),
+    ("connectwise_psa", ConnectWisePeer, lambda p: {"private_key": p.private_key}, "it reads 3 contacts"),
+    ("halopsa", HaloPeer, lambda p: {"client_secret": p.secret}, "it reads 3 users"),
     ("http", TaskPeer, lambda p: {"secret": p.secret}, "GET /people was answered 200"),
     ("http_vpn", TaskPeer, lambda p: {"secret": p.secret}, "GET /people was answered 200"),
 ]  # fmt: skip
@@ -58,7 +68,7 @@ def test_a_credential_signs_in(
     number = stored(workspace, kind, ours.settings(), secret(ours))
     result = tried(workspace, str(number))
     assert (result.exit_code, result.stdout.strip()) == (0, f"credential {number} works: {says}"), result.stderr
-    assert [c for c in ours.written() if "oauth" not in c] == [] and theirs.requests == []
+    assert [c for c in ours.written() if "oauth" not in c and "token" not in c] == [] and theirs.requests == []
     wrong = dict.fromkeys(secret(ours), "wrong-secret-value")
     credentials.update(workspace, number, secret=wrong, actor="ann")
     result = tried(workspace, str(number))

@@ -39,8 +39,8 @@ class OktaSettings(RestSettings):
 
 
 def _probe(client: RestClient) -> str:
-    found = client.all(Call("GET", "/api/v1/users", {"limit": "1"}), Whole())
-    return f"{client.settings.url} lets it read accounts" if found else f"{client.settings.url} shows no account"
+    me = client.object(Call("GET", "/api/v1/users/me"))
+    return f"signed in as {(me.get('profile') or {}).get('login')}"
 
 
 SERVICE = Service(
