@@ -115,19 +115,16 @@ class FieldSets:
         """Whether an offboarding flag of any level reaches a computer."""
         return or_(*(self.is_set(form, name) for form, name in OFFBOARD.items()))
 
-    def flagged_ids(self) -> Any:
-        """Ids of all flagged computers, started from the flags that are set."""
-        arms = [
-            select(col(Computer.computer_id)).where(KEYS[form].in_(self.places(form, name)))
-            for form, name in OFFBOARD.items()
-        ]
+    def flagged_ids(self, *conditions: ColumnElement[bool], limit: int | None = None) -> Any:
+        """Ids of all flagged computers that meet the conditions, started from the flags that are set.
+
+        `limit`: at most so many of each level, for a count that need not be exact above it.
+        """
+        flagged = [KEYS[form].in_(self.places(form, name)) for form, name in OFFBOARD.items()]
         # A default row that is set flags nearly everything: then each computer is asked.
-        arms += [
-            select(col(Computer.computer_id)).where(self.is_set(form, name))
-            for form, name in OFFBOARD.items()
-            if self.defaults.get((form, name), "0") != "0"
-        ]
-        return union(*arms)
+        flagged += [self.is_set(f, name) for f, name in OFFBOARD.items() if self.defaults.get((f, name), "0") != "0"]
+        arms = [select(col(Computer.computer_id)).where(one, *conditions) for one in flagged]
+        return union(*arms) if limit is None else union(*(select(arm.limit(limit).subquery()) for arm in arms))
 
     def allows(self, name: str) -> ColumnElement[bool]:
         """Whether an opt-in counts as set: the nearest own value decides, else the nearest default."""
@@ -178,6 +175,12 @@ def reach(
         rows = session.execute(query.order_by(col(Computer.computer_id)).limit(samples)).all()
         named[each] = [Sample(*row) for row in rows]
     return Reach(counts, named)
+
+
+def flagged_count(session: Session, *conditions: ColumnElement[bool], limit: int) -> int:
+    """How many flagged computers meet the conditions; `limit` stands for it or more."""
+    found = FieldSets(session).flagged_ids(*conditions, limit=limit).subquery()
+    return min(session.scalar(select(func.count()).select_from(found)) or 0, limit)
 
 
 def of_place(form: Form, place_id: int) -> ColumnElement[bool]:

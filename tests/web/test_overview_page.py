@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,10 @@ from playwright.sync_api import Browser
 from web_help import Console, axe_finds_nothing, browsing, fits, picture
 
 from agent.installation import Installation
+from agent.inventory import field_values, places
+from agent.inventory.reach import flagged_count
+from agent.model.contacts import ContactOffboarding
+from agent.model.fields import Form
 from agent.model.runs import ScriptRevision, ScriptRun
 
 if TYPE_CHECKING:
@@ -39,6 +44,64 @@ def test_each_sees_its_own_clients_only(console: Console) -> None:
     assert "contoso" not in console.stranger.get("/").text.lower()
     answer = console.nobody.get("/")
     assert answer.status_code == 303 and answer.headers["location"] == "/sign-in"
+
+
+def figures(text: str) -> dict[str, tuple[str, str]]:
+    """Label -> number and address of each card."""
+    found = re.findall(
+        r'<a class="card" href="([^"]+)"><span class="figure">([^<]+)</span><br><span class="label">([^<]+)<', text
+    )
+    return {label: (number, address.replace("&amp;", "&")) for address, number, label in found}
+
+
+def test_flagged_computers_are_counted_and_lead_to_their_list(console: Console) -> None:
+    here = console.places
+    with console.installation.database.session() as session:
+        places.add_computer(session, location_id=here.contoso_site, name="NEVER", actor="ann")
+        places.add_computer(
+            session, location_id=here.contoso_site, name="AWAY", actor="ann", last_contact="2026-01-01T00:00:00Z"
+        )
+        gone = places.add_computer(session, location_id=here.contoso_site, name="GONE", actor="ann")
+        places.retire(session, gone, actor="ann")
+        field_values.set_value(session, Form.CLIENT, here.contoso, "Offboard Client", "1", actor="ann")
+        field_values.set_value(
+            session, Form.COMPUTER, here.fabrikam_computers[0], "Offboard Computer", "1", actor="ann"
+        )
+    expected = {console.owner: ("5", "2"), console.viewer: ("4", "2"), console.stranger: ("1", "0")}
+    for person, numbers in expected.items():
+        found = figures(person.get("/").text)
+        for label, number in zip(("computers flagged", "flagged and offline"), numbers, strict=True):
+            assert found[label][0] == number
+            listed = person.get(found[label][1])
+            assert listed.text.count('<td class="wide">') == int(number)
+        for _, address in found.values():
+            assert person.get(address).status_code == 200, address
+    assert "Contoso" in console.viewer.get("/").text.partition("Standing flags")[2]
+    assert "Standing flags" not in console.stranger.get("/").text
+
+
+def test_a_count_stops_at_its_limit(console: Console) -> None:
+    with console.installation.database.session() as session:
+        field_values.set_value(session, Form.CLIENT, console.places.contoso, "Offboard Client", "1", actor="ann")
+        field_values.set_default(
+            session, Form.COMPUTER, "Offboard Computer", "1", actor="ann", allow_destructive_default=True
+        )
+        assert [flagged_count(session, limit=n) for n in (1, 3, 4, 5)] == [1, 3, 4, 4]
+    assert "every computer" in console.owner.get("/").text and "every computer" not in console.viewer.get("/").text
+
+
+def test_who_leaves_next_and_what_waits_is_told(console: Console) -> None:
+    add_run(console.installation, console.places, "contoso")
+    with console.installation.database.session() as session:
+        person = places.add_contact(
+            session, client_id=console.places.contoso, name="<b>Ada</b>", actor="ann", termination_date="2026-12-31"
+        )
+        session.add(
+            ContactOffboarding(contact_id=person.contact_id or 0, client_id=person.client_id, requested_by="ann")
+        )
+    text = console.viewer.get("/").text
+    assert "&lt;b&gt;Ada" in text and "2026-12-31" in text and "Waiting for somebody" in text
+    assert "Ada" not in console.stranger.get("/").text and "Waiting for somebody" not in console.stranger.get("/").text
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from web_help import Console, Person, axe_finds_nothing, browsing, fits, picture
 
 from agent import audit
-from agent.inventory import extra_fields, field_values, flags, places
+from agent.inventory import contacts, extra_fields, field_values, flags, places
 from agent.inventory.field_values import secret_value, values_of
 from agent.inventory.flags import EXCLUDE
 from agent.model.fields import FieldType, Form
@@ -400,14 +400,39 @@ def test_a_file_is_imported_after_a_preview(console: Console) -> None:
     )
 
 
+def test_what_a_person_had_comes_back(console: Console) -> None:
+    with console.installation.database.session() as session:
+        people = [
+            places.add_contact(session, client_id=console.places.contoso, name=n, actor="ann") for n in ("Ada", "Bob")
+        ]
+        item = contacts.assign(session, people[0], NASTY, actor="ann", kind="laptop", serial="S1").equipment_id
+    address = f"/contacts/{people[0].contact_id}"
+    assert "S1" in console.viewer.get(address).text and "Note it" not in console.viewer.get(address).text
+    path, data = f"{address}/equipment/{item}", {"state": "returned"}
+    assert [p.post(path, data=data).status_code for p in (console.viewer, console.stranger, console.nobody)] == [
+        403,
+        404,
+        303,
+    ]
+    assert console.colleague.post(f"/contacts/{people[1].contact_id}/equipment/{item}", data=data).status_code == 404
+    assert console.colleague.post(path, data={"state": "sold"}).status_code == 400
+    assert console.colleague.post(path, data=data).status_code == 303
+    with console.installation.database.reading() as session:
+        assert [e.state for e in contacts.equipment_of(session, contact_id=people[0].contact_id)] == ["returned"]
+
+
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (1440, True)])
 def test_the_pages_read_well(console: Console, chromium: Browser, width: int, dark: bool) -> None:
     define(
         console, "Contract End", FieldType.DATE, Form.CLIENT, section="Contract", tooltip="The last day that is paid"
     )
     define(console, "Passphrase", FieldType.SECRET, Form.CLIENT, section="Contract")
+    found = addresses(console)
+    with console.installation.database.session() as session:
+        person = session.get_one(Contact, int(found["contact"].rpartition("/")[2]))
+        contacts.assign(session, person, "ThinkPad X1", actor="ann", kind="laptop", serial="PF-1234", due="2026-12-31")
     with browsing(chromium, console, console.owner, width=width, dark=dark) as page:
-        for kind, address in addresses(console).items():
+        for kind, address in found.items():
             for more in (*VIEWED, "/flag", "/edit"):
                 page.goto(address + more)
                 fits(page)

@@ -15,5 +15,5 @@ router = APIRouter()
 def show(request: Request, here: Here, who: Who) -> Response:
     """What stands out now."""
     with here.database.reading() as session:
-        found = overview(session, who.clients())
+        found = overview(session, who.clients(), online_seconds=here.settings.online_seconds)
     return page(request, "overview.html", overview=found)

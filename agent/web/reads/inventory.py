@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import Select, and_
+from sqlalchemy import Select, and_, or_
 from sqlmodel import Session, col, select
 
 from agent.inventory.flags import EXCLUDE, OFFBOARD
@@ -166,7 +166,9 @@ def computer_query(
         query = query.where(col(Computer.last_contact).is_(None))
         order = Order(col(Computer.computer_id))
     elif filters.state == "offline":
-        query = query.where(col(Computer.last_contact) <= since)
+        contact = col(Computer.last_contact)
+        # Of the flagged ones also those that never were in contact: they wait as well.
+        query = query.where(or_(contact.is_(None), contact <= since) if filters.flagged else contact <= since)
         order = Order(col(Computer.last_contact), col(Computer.computer_id))
     if filters.flagged:
         query = query.where(col(Computer.computer_id).in_(FieldSets(session).flagged_ids()))
