@@ -103,7 +103,7 @@ class RestFunction(Function[P]):
 def _says_nothing(error: StepError) -> bool:
     """Whether an error is no answer to what was asked."""
     if isinstance(error, RestRefused):
-        return error.passing and error.status >= 500
+        return error.passing
     return error.code == "unexpected_answer"
 
 

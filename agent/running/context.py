@@ -13,6 +13,7 @@ from agent.content.definitions import ScriptDefinition
 from agent.content.loaded import from_content
 from agent.database import Database
 from agent.errors import ClientMismatch, NotFound, StepError, UsageError
+from agent.failure_types import MANAGER_NOT_FOUND
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
 from agent.inventory.contacts import manager_address
@@ -115,7 +116,8 @@ class TargetContext:
         if value is None:
             raise StepError(
                 f"{{{{ {name} }}}} has no value: no extra field, id or column of that name is filled in here",
-                type="missing_value", remediation="fill it in, then retry the run",
+                type=MANAGER_NOT_FOUND if name in ("manager", "manager_email") else "missing_value", code="missing_value",
+                remediation="fill it in, then retry the run",
             )  # fmt: skip
         return value
 

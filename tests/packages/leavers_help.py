@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ class Hand:
     def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
         self.queued.append((run_id, segment))
 
-    def enqueue_all(self, runs: dict[str, int], *_: object, **__: object) -> None:
-        self.queued += [(run_id, 0) for run_id in runs]
+    def enqueue_all(self, runs: Iterable[tuple[str, int, int]]) -> None:
+        for run in runs:
+            self.enqueue(*run)
 
     def work(self) -> None:
         """Execute all that is queued."""

@@ -128,6 +128,9 @@ class TestOkta(FaultMatrix):
             def credential(self, kind: str) -> Any:
                 return None
 
+            def system_property(self, name: str) -> str | None:
+                return None
+
             def once(self, key: Any, ask: Any) -> Any:
                 return self.asked.setdefault(key, None) or self.asked.update({key: ask()}) or self.asked[key]
 

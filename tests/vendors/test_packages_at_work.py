@@ -15,13 +15,17 @@ from sqlmodel import select
 from zoom_peer import ZoomPeer
 
 from agent.content.packages import PHASES
+from agent.errors import StepError
 from agent.installation import Installation
-from agent.inventory import extra_fields, field_values
+from agent.inventory import extra_fields, field_values, places
+from agent.inventory.lookup import get
 from agent.model.contacts import ContactOffboarding
 from agent.model.fields import FieldType, Form
+from agent.model.places import Contact
 from agent.model.runs import RunStep, ScriptRun
 from agent.running import user_offboardings as offboardings
 from agent.running import verbs
+from agent.running.context import TargetContext
 from agent.secrets import create_key
 from agent.services import credentials, properties
 from agent.services.rest import signing
@@ -160,3 +164,15 @@ def test_zoom_after_jiras_ticket(
     assert steps["Hand Over"].error["type"] == "MANAGER_NOT_FOUND"  # type: ignore[index]
     assert "Jira Account - Hand Over (4 of 4): failed" in said
     assert other_zoom.requests == [] and other_jira.requests == []
+
+
+def test_a_leaver_without_a_manager_is_told_so_by_type(installation: Installation, leavers: Leavers) -> None:
+    with installation.database.session() as session:
+        john = get(session, Contact, leavers.john)
+        places.change(session, john, actor="hr", manager_id=None)
+        client_id = john.client_id
+    context = TargetContext(installation, "contact", leavers.john, client_id)
+    for name, kind in (("manager", "MANAGER_NOT_FOUND"), ("zoom_id", "missing_value")):
+        with pytest.raises(StepError) as missing:
+            context.person_value(name)
+        assert missing.value.type == kind and missing.value.remediation

@@ -146,3 +146,20 @@ class TestZoom(FaultMatrix):
     def test_only_the_deletions_are_held_by_retention(self) -> None:
         held = {c.function for c in CASES if registry.get(c.function).deletes_account}
         assert held == {"zoom.delete_user", "zoom.disassociate_user"}
+
+    @pytest.mark.parametrize("status", [429, 500])
+    def test_a_question_after_the_change_that_nobody_answers_leaves_it_unknown(self, status: int) -> None:
+        """Throttled for an hour, or broken: the change was accepted, and asking does not tell."""
+        self.run(CASES[3])
+        fault = self.contoso.fault("GET", status, retry_after=3600)
+        fault.match = "nothing yet"
+        change = self.contoso._acted
+
+        def acted(asked: Any) -> Any:
+            fault.match = "GET" if asked.method == "PUT" else fault.match
+            return change(asked)
+
+        self.contoso._acted = acted  # type: ignore[method-assign]
+        outcome = self.run(CASES[0])
+        assert outcome.state == "unknown", outcome
+        assert alex(self.contoso)["status"] == "inactive"
