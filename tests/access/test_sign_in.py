@@ -114,6 +114,16 @@ def test_wrong_passwords_while_locked_do_not_prolong_it(access: Installation, ad
     signs_in(access)
 
 
+def test_guesses_at_once_are_counted_one_by_one(access: Installation, add_user: AddUser, clock: Clock) -> None:
+    """Twenty wrong passwords at the same moment buy no more guesses than five in a row."""
+    user = add_user("ana")
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda n: refused(lambda: signs_in(access, password="wrong", at=f"198.51.100.{n}")), range(20)))
+    with access.database.reading() as session:
+        assert session.get_one(User, user.id).failed_count == sign_in.FREE_FAILURES
+    assert refused(lambda: signs_in(access)) == sign_in.REFUSED
+
+
 @given(failures=st.integers(0, 10_000))
 def test_no_delay_is_shorter_than_the_one_before(failures: int) -> None:
     before, after = sign_in.delay_after(failures), sign_in.delay_after(failures + 1)

@@ -19,7 +19,7 @@ from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.secrets import create_key
 from agent.services import properties
-from agent.web.asking import COOKIE
+from agent.web.asking import COOKIE, SECURE_COOKIE
 from agent.web.pages.signing import own_address
 
 if TYPE_CHECKING:
@@ -86,6 +86,19 @@ def test_the_cookie_is_out_of_reach_of_scripts(console: Console) -> None:
     answer = console.nobody.client.post("/sign-in", data={"name": "viewer", "password": PASSWORD})
     cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(COOKIE))
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Path=/" in cookie
+
+
+def test_over_https_the_cookie_is_bound_to_the_host(console: Console) -> None:
+    set_password(console, "viewer")
+    form, https = {"name": "viewer", "password": PASSWORD}, {"x-forwarded-proto": "https"}
+    answer = console.nobody.client.post("/sign-in", data=form, headers=https)
+    cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SECURE_COOKIE))
+    assert "Secure" in cookie and "HttpOnly" in cookie and "Path=/" in cookie and "Domain" not in cookie
+    # The other cookie, which a neighbour without TLS could set, counts for nothing there.
+    token = cookie.partition("=")[2].partition(";")[0]
+    for name, status in ((COOKIE, 303), (SECURE_COOKIE, 200)):
+        headers = {**https, "cookie": f"{name}={token}"}
+        assert httpx.get(f"{console.address}/account", headers=headers).status_code == status
 
 
 def test_all_refusals_look_the_same(console: Console) -> None:
