@@ -69,6 +69,10 @@ class CreatesTicket(TicketFunction[P]):
     def create(self, client: RestClient, context: Context, parameters: P) -> str:
         """Create it with `run_mark`, and give its id."""
 
+    def shown(self, client: RestClient, key: str) -> dict[str, Any]:
+        """What else the result tells of the ticket, such as its address."""
+        return {}
+
     def run_mark(self, context: Context) -> str:
         """Tells the run's ticket from every other."""
         return f"exeunt-{context.root_id}"
@@ -83,7 +87,7 @@ class CreatesTicket(TicketFunction[P]):
             context.set_state(variable, context.step_id)
             key, outcome = self._created(client, context, parameters), "created"
         keep_ticket(context, key)
-        return Outcome.succeeded(outcome=outcome, ticket=key)
+        return Outcome.succeeded(outcome=outcome, ticket=key, **self.shown(client, key))
 
     def is_so(self, client: RestClient, context: Context, parameters: P) -> bool:
         """Whether the run has a ticket, whose id is then kept."""

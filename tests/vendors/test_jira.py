@@ -13,7 +13,7 @@ from vendor_matrix import Case, FaultMatrix
 
 from agent import audit
 from agent.errors import StepError
-from agent.functions import registry
+from agent.functions import registry, ticketing
 from agent.functions.systems.jira import SYSTEM
 from agent.installation import Installation
 from agent.inventory import field_values, places
@@ -149,9 +149,7 @@ class TestJira(FaultMatrix):
         function = registry.get("jira.create_ticket")
         parameters = function.Parameters.model_validate(TICKET)
         with pytest.MonkeyPatch.context() as patch:
-            from agent.functions.systems.jira import tickets
-
-            patch.setattr(tickets, "keep_ticket", lambda *_: (_ for _ in ()).throw(Died()))
+            patch.setattr(ticketing, "keep_ticket", lambda *_: (_ for _ in ()).throw(Died()))
             with pytest.raises(Died):
                 function.do(self.context, parameters)  # type: ignore[arg-type]
         assert self.field() == "0"

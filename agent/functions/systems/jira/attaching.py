@@ -14,7 +14,7 @@ from agent.functions.base import Context, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.confirming import settled
 from agent.functions.systems.jira.site import API, SERVICE, IssueKey, issue_path
-from agent.functions.systems.jira.tickets import TicketFunction
+from agent.functions.systems.jira.tickets import JiraTicketFunction
 from agent.inventory import retention
 from agent.model.administration import AuditEntry
 from agent.services.rest.client import Call, RestClient, Upload
@@ -28,7 +28,7 @@ class AttachParameters(BaseParameters):
     format: Literal["", "pdf", "html", "json"] = ""
 
 
-class AttachReport(TicketFunction):
+class AttachReport(JiraTicketFunction):
     """Attaches the exit report of the person's last offboarding, as it was written, once."""
 
     name = "jira.attach_report"

@@ -1,57 +1,32 @@
 """The offboarding's ticket in Jira: created once, commented, moved.
 
-A ticket is created once per run: its label is made of the run's id and is looked for before anything is sent, and again when
-an answer was lost. Jira's search lags behind by seconds, so it is asked for a while.
+A ticket is created once per run (`agent.functions.ticketing`): its label is made of the run's id. Jira's search lags behind by
+seconds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from agent.errors import AnswerLost, StepError
+from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
-from agent.functions.accounts import RestFunction
 from agent.functions.base import Context, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.confirming import settled
-from agent.functions.contacts import keep_ticket
 from agent.functions.systems.jira.site import API, SEARCH, SERVICE, SYSTEM, IssueKey, issue_path
+from agent.functions.ticketing import CreatesTicket, TicketFunction, mark_of
 from agent.services.rest.client import Call, RestClient
 
-#: Looks for a ticket whose creation got no answer: about half a minute in all.
-SEARCH_LOOKS = 7
 
-
-class TicketFunction(RestFunction[Any]):
-    """A function on a ticket."""
+class JiraTicketFunction(TicketFunction[Any]):
+    """A function on a ticket of Jira."""
 
     rest = SYSTEM
     system = "Jira"
-    impact = "The ticket does not tell how far the offboarding is."
-    repeatable = True
-
-    def do(self, context: Context, parameters: Any) -> Outcome:
-        """Do it. Raises StepError, AnswerLost when it may have been done, CannotConnect when nothing was sent."""
-        with self.opened(context, parameters) as client:
-            return self.act(client, context, parameters)
-
-    def verify(self, context: Context, parameters: Any) -> bool | None:
-        """Ask Jira."""
-        with self.opened(context, parameters) as client:
-            return self.is_so(client, context, parameters)
-
-    def act(self, client: RestClient, context: Context, parameters: Any) -> Outcome:
-        """Do it and ask back."""
-        raise NotImplementedError
-
-    def is_so(self, client: RestClient, context: Context, parameters: Any) -> bool | None:
-        """Whether Jira says that it is so."""
-        raise NotImplementedError
 
 
 class CreateParameters(BaseParameters):
@@ -63,13 +38,15 @@ class CreateParameters(BaseParameters):
     issue_type: str = Field("Task", min_length=1, max_length=60)
 
 
-class CreateTicket(TicketFunction):
+class CreateTicket(CreatesTicket[CreateParameters]):
     """Creates the ticket of this offboarding, once, and keeps its key in the contact's field Offboarding Ticket."""
 
     name = "jira.create_ticket"
     summary = (
         "Create the offboarding's ticket, once per run, and keep its key in the contact's field Offboarding Ticket"
     )
+    rest = SYSTEM
+    system = "Jira"
     Parameters = CreateParameters
     rights = "Browse Projects, Create Issues"
     impact = "The offboarding has no ticket in Jira."
@@ -78,59 +55,26 @@ class CreateTicket(TicketFunction):
         """The call that would be made."""
         return f"POST {API}/issue project={parameters.project} summary={json.dumps(parameters.summary)}, unless there is one of this run"
 
-    def act(self, client: RestClient, context: Context, parameters: CreateParameters) -> Outcome:
-        """Look for the run's ticket, create it if there is none, and keep its key."""
-        begun = context.state(_begun(context)) is not None
-        key, outcome = _ticket_of(client, context, looks=SEARCH_LOOKS if begun else 1), "already"
-        if key is None:
-            # Recorded first: a worker that comes after this one looks longer before it creates a second ticket.
-            context.set_state(_begun(context), context.step_id)
-            key, outcome = self._created(client, context, parameters), "created"
-        keep_ticket(context, key)
-        return Outcome.succeeded(outcome=outcome, ticket=key, url=f"{client.settings.url}/browse/{key}")
+    def existing(self, client: RestClient, context: Context, parameters: CreateParameters) -> str | None:
+        """The oldest ticket with the run's label."""
+        jql = f'labels = "{self.run_mark(context)}" ORDER BY created ASC'
+        call = Call("GET", f"{API}/search/jql", {"jql": jql, "fields": "labels", "maxResults": "10"})
+        found = client.all(call, SEARCH)
+        return str(found[0]["key"]) if found else None
 
-    def is_so(self, client: RestClient, context: Context, parameters: CreateParameters) -> bool:
-        """Whether the run has a ticket, whose key is then kept."""
-        key = _ticket_of(client, context, looks=1)
-        if key is not None:
-            keep_ticket(context, key)
-        return key is not None
-
-    def _created(self, client: RestClient, context: Context, parameters: CreateParameters) -> str:
+    def create(self, client: RestClient, context: Context, parameters: CreateParameters) -> str:
+        """Create it with the run's label."""
         fields = {
             "project": {"key": parameters.project}, "issuetype": {"name": parameters.issue_type},
-            "summary": " ".join(parameters.summary.split()), "labels": ["offboarding", _label(context)],
+            "summary": " ".join(parameters.summary.split()), "labels": ["offboarding", self.run_mark(context)],
         }  # fmt: skip
         if parameters.description.strip():
             fields["description"] = document(parameters.description)
-        try:
-            return str(client.object(Call("POST", f"{API}/issue", json={"fields": fields}))["key"])
-        except AnswerLost:
-            found = _ticket_of(client, context, looks=SEARCH_LOOKS)
-            if found is None:
-                raise
-            return found
+        return str(client.object(Call("POST", f"{API}/issue", json={"fields": fields}))["key"])
 
-
-def _begun(context: Context) -> str:
-    return f"Jira ticket of {context.root_id}"
-
-
-def _label(context: Context) -> str:
-    return f"exeunt-{context.root_id}"
-
-
-def _ticket_of(client: RestClient, context: Context, *, looks: int) -> str | None:
-    """The key of the run's ticket, found by its label."""
-    query = {"jql": f'labels = "{_label(context)}" ORDER BY created ASC', "fields": "labels", "maxResults": "10"}
-    call = Call("GET", f"{API}/search/jql", query)
-    try:
-        found = settled(lambda: client.all(call, SEARCH), bool, looks=looks, service=SERVICE.name)
-    except StepError as error:
-        if error.code != "not_confirmed":
-            raise
-        return None
-    return str(found[0]["key"])
+    def shown(self, client: RestClient, key: str) -> dict[str, Any]:
+        """Where people see it."""
+        return {"url": f"{client.settings.url}/browse/{key}"}
 
 
 def document(text: str) -> dict[str, Any]:
@@ -147,7 +91,7 @@ class CommentParameters(BaseParameters):
     text: str = Field(min_length=1, max_length=30_000)
 
 
-class AddComment(TicketFunction):
+class AddComment(JiraTicketFunction):
     """Comments a ticket, once per step and text."""
 
     name = "jira.add_comment"
@@ -164,7 +108,7 @@ class AddComment(TicketFunction):
         if self.is_so(client, context, parameters):
             return Outcome.succeeded(outcome="already", ticket=parameters.issue)
         path = issue_path(parameters.issue, "comment")
-        text = f"{parameters.text}\n{_mark(context, parameters.text)}"
+        text = f"{parameters.text}\n{mark_of(context, parameters.text)}"
         made = client.object(Call("POST", path, json={"body": document(text)}))
         return Outcome.succeeded(outcome="created", ticket=parameters.issue, comment=made.get("id"))
 
@@ -172,14 +116,8 @@ class AddComment(TicketFunction):
         """Whether one of the latest comments has this step's mark."""
         path = issue_path(parameters.issue, "comment")
         found = client.object(Call("GET", path, {"orderBy": "-created", "maxResults": "100"})).get("comments") or []
-        mark = _mark(context, parameters.text)
+        mark = mark_of(context, parameters.text)
         return any(mark in json.dumps(comment.get("body"), ensure_ascii=False) for comment in found)
-
-
-def _mark(context: Context, text: str) -> str:
-    """Tells this comment from every other; people see it as a reference."""
-    digest = hashlib.sha256(f"{context.step_id}\n{text}".encode()).hexdigest()[:12]
-    return f"(Exeunt run {context.root_id}, {digest})"
 
 
 class TransitionParameters(BaseParameters):
@@ -190,7 +128,7 @@ class TransitionParameters(BaseParameters):
     to: str = Field(min_length=1, max_length=100)
 
 
-class Transition(TicketFunction):
+class Transition(JiraTicketFunction):
     """Moves a ticket to another status."""
 
     name = "jira.transition"
