@@ -12,7 +12,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import inventory_pages
 import local_runs
+import microsoft365
 import monitor_scan
 import small_figures
 import ssh_fan_out
@@ -24,8 +26,10 @@ BENCHMARKS: dict[str, Callable[..., list[Target]]] = {
     "output": small_figures.output,
     "run-now": small_figures.run_now,
     "monitor": monitor_scan.run,
+    "inventory": inventory_pages.run,
     "ssh": ssh_fan_out.run,
     "local": local_runs.run,
+    "microsoft365": microsoft365.run,
 }
 
 
