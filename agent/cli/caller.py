@@ -17,7 +17,7 @@ from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.installation import Installation
-    from agent.running.engine import EnginePort
+    from agent.running.doorbell import Port
     from agent.settings import Settings
 
 
@@ -67,11 +67,11 @@ class Caller:
         return open_installation(self.workspace)
 
     @contextmanager
-    def engine(self) -> Iterator[EnginePort]:
-        """The port to the engine, given back at the end."""
-        from agent.running.engine import EnginePort
+    def engine(self) -> Iterator[Port]:
+        """Where queued runs are announced to the workers; given back at the end."""
+        from agent.running.doorbell import open_port
 
-        port = EnginePort(self.installation.settings)
+        port = open_port(self.installation.settings)
         try:
             yield port
         finally:

@@ -17,6 +17,7 @@ from agent.installation import Installation
 from agent.monitoring.bookkeeping import record_plan
 from agent.monitoring.evaluation import Evaluation, evaluate
 from agent.running import verbs
+from agent.running.doorbell import open_port
 from agent.running.drafting import DraftedTarget
 from agent.running.guardrails import check_overrides, refuse
 from agent.running.planning import DraftPlan, StoredPlan, draft_plan, store_plan
@@ -25,7 +26,7 @@ from agent.running.requests import PlanOrigin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.running.engine import EnginePort
+    from agent.running.doorbell import Port
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run_monitor(
     reason: str | None = None,
     tick: str | None = None,
     agreed: str | None = None,
-    port: EnginePort | None = None,
+    port: Port | None = None,
 ) -> MonitorRun:
     """Run a monitor now: evaluate it, answer its alerts, store one plan, and release it unless a guardrail holds it.
 
@@ -99,7 +100,7 @@ def run_monitor(
     return _answer(installation, evaluation, origin, agreed, port)
 
 
-def dispatch_tick(installation: Installation, evaluation: Evaluation, port: EnginePort) -> MonitorRun:
+def dispatch_tick(installation: Installation, evaluation: Evaluation, port: Port) -> MonitorRun:
     """The same for an evaluation that the scheduler made. Raises GuardrailRefused; nothing was started then."""
     origin = PlanOrigin(
         started_by=evaluation.actor, monitor=evaluation.definition.name, tick=evaluation.tick,
@@ -111,7 +112,7 @@ def dispatch_tick(installation: Installation, evaluation: Evaluation, port: Engi
 
 
 def _answer(
-    installation: Installation, evaluation: Evaluation, origin: PlanOrigin, agreed: str | None, port: EnginePort | None
+    installation: Installation, evaluation: Evaluation, origin: PlanOrigin, agreed: str | None, port: Port | None
 ) -> MonitorRun:
     if not evaluation.requests:
         return MonitorRun(evaluation)
@@ -135,7 +136,7 @@ def _said(drafted: DraftedTarget) -> Any:
 
 
 def _start(
-    installation: Installation, evaluation: Evaluation, draft: DraftPlan, port: EnginePort | None
+    installation: Installation, evaluation: Evaluation, draft: DraftPlan, port: Port | None
 ) -> StoredPlan | None:
     """Store and release. The alerts are told of the plan in between, so that no scan plans them again."""
     monitor = evaluation.definition.name
@@ -155,13 +156,11 @@ def _start(
 
 
 @contextmanager
-def _port(installation: Installation, given: EnginePort | None) -> Iterator[EnginePort]:
+def _port(installation: Installation, given: Port | None) -> Iterator[Port]:
     if given is not None:
         yield given
         return
-    from agent.running.engine import EnginePort
-
-    opened = EnginePort(installation.settings)
+    opened = open_port(installation.settings)
     try:
         yield opened
     finally:

@@ -100,6 +100,12 @@ class Dispatcher:
             # Another worker need not wait until it notices by itself.
             self._port.call([client_id])
 
+    def look_again(self) -> None:
+        """Runs were queued: have every client that is served now look for them."""
+        with self._lock:
+            for client in self._turns:
+                client.look.set()
+
     def stop(self) -> None:
         """Begin nothing more; what executes goes on to its end."""
         self._stopping.set()

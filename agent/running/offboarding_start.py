@@ -17,7 +17,7 @@ from agent.running.planning import StoredPlan
 from agent.running.user_offboardings import Planned, Request
 
 if TYPE_CHECKING:
-    from agent.running.engine import EnginePort
+    from agent.running.doorbell import Port
 
 #: From so many people on, they are left to the monitor instead of started at once (seed 003).
 MANY = 3
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def plan_and_start(
-    installation: Installation, port: EnginePort, requests: Sequence[Request], *, actor: str, replace: bool = False,
+    installation: Installation, port: Port, requests: Sequence[Request], *, actor: str, replace: bool = False,
     settle: Callable[[StoredPlan], None] | None = None,
 ) -> Outcome:  # fmt: skip
     """Plan all or none; then start those that begin now, if they are few, and the security phases of high risk.
@@ -64,7 +64,7 @@ def plan_and_start(
 
 
 def _secured(
-    installation: Installation, port: EnginePort, found: Planned, done: Outcome, actor: str,
+    installation: Installation, port: Port, found: Planned, done: Outcome, actor: str,
     settle: Callable[[StoredPlan], None] | None,
 ) -> bool:  # fmt: skip
     """Start the security phase; whether it is over, so that the whole may follow here."""

@@ -40,11 +40,13 @@ _OPEN: Any = columns(
 ).where(col(ScriptRun.state).in_((RunState.QUEUED, RunState.RUNNING)))
 
 
-def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) -> list[str]:
+def reconcile(installation: Installation, port: EnginePort, liveness: Liveness, *, at_once: bool = False) -> list[str]:
     """Take over the runs that dead hands hold, and have every client with due runs served.
 
     Returns the ids of those runs. Safe to call from many workers at once: a segment is raised by a conditional update,
     and a call too many finds nothing to do.
+
+    at_once: somebody said that runs are queued; else what is due for less than GRACE seconds is left to who queued it.
     """
     runs = _open_runs(installation)
     if not runs:
@@ -57,7 +59,8 @@ def reconcile(installation: Installation, port: EnginePort, liveness: Liveness) 
         runs, calls = _open_runs(installation), port.calls()
     served = {call.client_id for call in calls if call.id not in dead}
     left = {call.client_id for call in calls if call.id in dead}
-    again = [run for run in runs if _is_left(installation, run, run.client_id in left, run.client_id in served)]
+    grace = timedelta(seconds=0.0 if at_once else GRACE)
+    again = [r for r in runs if _is_left(installation, r, grace, r.client_id in left, r.client_id in served)]
     for call in calls:
         if call.id in dead:
             port.cancel(call.id)
@@ -76,13 +79,15 @@ def _of_dead_workers(calls: Sequence[Call], liveness: Liveness) -> set[str]:
     return {call.id for call in calls if call.executor in dead}
 
 
-def _is_left(installation: Installation, run: Row[Any], dead: bool, served: bool) -> bool:
+def _is_left(installation: Installation, run: Row[Any], grace: timedelta, dead: bool, served: bool) -> bool:
     """Whether a run is in dead hands, which is then taken over, or due and nobody comes for it."""
     now = utcnow()
     if run.state == RunState.RUNNING and run.not_before is None:
         return (dead or not served) and take_over(installation, run.id, run.segment)
     due_since = run.not_before or run.queued_at or now
-    return not served and (dead or bool(now - due_since > timedelta(seconds=GRACE)))
+    if now < due_since or served:
+        return False
+    return dead or bool(now - due_since > grace)
 
 
 def release_forgotten(installation: Installation, port: EnginePort) -> list[str]:

@@ -36,7 +36,7 @@ from agent.running.user_inputs import Asked, pending, resolve
 from agent.services import manual_tasks
 
 if TYPE_CHECKING:
-    from agent.running.engine import EnginePort
+    from agent.running.doorbell import Port
 
 WRAPPER = "User Offboarding Wrapper"
 SECURITY_PHASE = "User Offboarding - 1 Initial Security Actions"
@@ -183,7 +183,7 @@ def draft_now(
     return draft_plan(installation, requests, PlanOrigin(actor, reason=reason))
 
 
-def start(installation: Installation, port: EnginePort, draft: DraftPlan, *, actor: str) -> StoredPlan:
+def start(installation: Installation, port: Port, draft: DraftPlan, *, actor: str) -> StoredPlan:
     """Store and release a draft, unless a guardrail holds it. Raises Conflict when nothing is left of it."""
     if not draft.targets:
         reasons = "; ".join(f"{s['computer']}: {s['reason']}" for s in draft.skipped)
@@ -195,7 +195,7 @@ def start(installation: Installation, port: EnginePort, draft: DraftPlan, *, act
 
 
 def run_now(
-    installation: Installation, port: EnginePort, row_ids: Sequence[str], *, actor: str, reason: str | None = None
+    installation: Installation, port: Port, row_ids: Sequence[str], *, actor: str, reason: str | None = None
 ) -> StoredPlan:
     """Start offboardings now, whatever date they were planned for; one that is over runs again."""
     return start(installation, port, draft_now(installation, row_ids, actor=actor, reason=reason), actor=actor)
@@ -212,9 +212,7 @@ def draft_security(installation: Installation, row_id: str, *, actor: str) -> Dr
     return draft_plan(installation, requests, PlanOrigin(actor, reason="high risk: immediate_disable"))
 
 
-def start_security(
-    installation: Installation, port: EnginePort, draft: DraftPlan, row_id: str, *, actor: str
-) -> StoredPlan:
+def start_security(installation: Installation, port: Port, draft: DraftPlan, row_id: str, *, actor: str) -> StoredPlan:
     """Tell security, ask for the badge, and start the security phase of a high-risk offboarding at once.
 
     The rest follows at its own time. The notice and the task are stored before anything is started.

@@ -21,7 +21,7 @@ from agent.running.requests import PlanOrigin, RunRequest
 from agent.services import properties
 
 if TYPE_CHECKING:
-    from agent.running.engine import EnginePort
+    from agent.running.doorbell import Port
 
 #: The runs of a plan that can be released.
 _RELEASED: Any = (
@@ -45,7 +45,7 @@ def find_run(session: Session, given: str) -> ScriptRun:
     return found[0]
 
 
-def release(installation: Installation, port: EnginePort, plan_id: str, *, actor: str) -> list[str]:
+def release(installation: Installation, port: Port, plan_id: str, *, actor: str) -> list[str]:
     """Give the runs of a stored plan to the engine. Returns their ids. Raises Conflict when the plan is held."""
     with installation.database.session() as session:
         plan = load_plan(session, plan_id)
@@ -59,7 +59,7 @@ def release(installation: Installation, port: EnginePort, plan_id: str, *, actor
 
 
 def approve(
-    installation: Installation, port: EnginePort, given: str, *, actor: str, reason: str,
+    installation: Installation, port: Port, given: str, *, actor: str, reason: str,
     confirmed_clients: Iterable[str] = (),
 ) -> list[str]:  # fmt: skip
     """Approve a held plan (by its id or that of one of its runs) and release it as it was stored.
@@ -110,7 +110,7 @@ def confirm_monitor(session: Session, monitor: str, actor: str) -> None:
     session.add(status)
 
 
-def cancel(installation: Installation, port: EnginePort, given: str, *, actor: str, reason: str | None) -> str:
+def cancel(installation: Installation, port: Port, given: str, *, actor: str, reason: str | None) -> str:
     """Cancel a run, or a whole plan that is held. Returns what that means: `cancelled` or `stops after this step`.
 
     Raises Conflict when it is over.
@@ -144,7 +144,7 @@ def cancel(installation: Installation, port: EnginePort, given: str, *, actor: s
     return "stops after this step" if any(r.state == RunState.RUNNING for r in open_runs) else "cancelled"
 
 
-def resume(installation: Installation, port: EnginePort, given: str, *, actor: str) -> str:
+def resume(installation: Installation, port: Port, given: str, *, actor: str) -> str:
     """Let a run that waits go on now. Raises Conflict when it does not wait."""
     with installation.database.session() as session:
         run = find_run(session, given)
@@ -233,7 +233,7 @@ def _release(session: Session, installation: Installation, plan: Plan, actor: st
     return runs
 
 
-def _enqueue(port: EnginePort, runs: Iterable[Row[Any]]) -> None:
+def _enqueue(port: Port, runs: Iterable[Row[Any]]) -> None:
     """A crash in here is mended by `agent.running.recovery`: what is queued in our tables is queued again."""
     port.enqueue_all((run.id, run.segment, run.client_id) for run in runs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from types import TracebackType
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from agent.errors import StoreError
 from agent.installation import Installation
 from agent.running.dispatcher import Dispatcher
+from agent.running.doorbell import Doorbell
 from agent.running.engine import EnginePort, EngineWorker
 from agent.running.executor import Executor
 from agent.running.liveness import Liveness
@@ -53,17 +55,25 @@ class Worker:
 
     def _keep(self) -> None:
         # The first look at once: what another worker left behind must not wait.
-        wait = 0.0
-        while not self._stop.wait(wait):
-            wait = RECONCILE_SECONDS
-            try:
-                if not self.liveness.is_held():
-                    raise StoreError("the lock of this worker is gone")
+        bell, next_look = Doorbell(self.installation.settings), 0.0
+        while not self._stop.wait(self.installation.settings.queue_poll_seconds if next_look else 0.0):
+            rung = bell.rung()
+            if rung or time.monotonic() >= next_look:
+                next_look = time.monotonic() + RECONCILE_SECONDS
+                self._look(rung)
+
+    def _look(self, rung: bool) -> None:
+        try:
+            if not self.liveness.is_held():
+                raise StoreError("the lock of this worker is gone")
+            if rung:
+                self.dispatcher.look_again()
+            else:
                 release_forgotten(self.installation, self.port)
-                reconcile(self.installation, self.port, self.liveness)
-            except StoreError as error:
-                # Without its lock another worker takes the runs over: end at once rather than act twice.
-                if not self.installation.settings.is_sqlite:
-                    log.critical("worker_lost_its_lock", reason=str(error))
-                    os._exit(70)
-                log.error("reconcile_failed", reason=str(error))
+            reconcile(self.installation, self.port, self.liveness, at_once=rung)
+        except StoreError as error:
+            # Without its lock another worker takes the runs over: end at once rather than act twice.
+            if not self.installation.settings.is_sqlite:
+                log.critical("worker_lost_its_lock", reason=str(error))
+                os._exit(70)
+            log.error("reconcile_failed", reason=str(error))
