@@ -39,6 +39,13 @@ def _items(value: Any) -> Any:
     return value
 
 
+def _one_item(value: str) -> str:
+    """An item survives being written into a list and read again: it holds nothing that divides items."""
+    if re.search(r"[;\n\0]", value) or value != value.strip() or not value:
+        raise ValueError(f"{value!r} is no item of a list: text without semicolons and line ends")
+    return value
+
+
 def _no_control(value: str) -> str:
     if "\0" in value:
         raise ValueError("text cannot hold a NUL character")
@@ -48,7 +55,7 @@ def _no_control(value: str) -> str:
 Text = Annotated[str, AfterValidator(_no_control)]
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_split)]
-Items = Annotated[tuple[str, ...], BeforeValidator(_items)]
+Items = Annotated[tuple[Annotated[str, AfterValidator(_one_item)], ...], BeforeValidator(_items)]
 Days = Annotated[int, Field(ge=0, le=3650)]
 
 
@@ -245,14 +252,13 @@ _PARAMETER_TYPES = {"number": "number", "checkbox": "checkbox", "dropdown": "dro
 
 
 def parameter(value: Any) -> str:
-    """An input's value as a script's parameter holds it: text; lists with commas, or semicolons where a comma may occur."""
+    """An input's value as a script's parameter holds it: text; lists with semicolons, which every reader divides at."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, tuple | list):
-        separator = "; " if any("," in str(item) for item in value) else ", "
-        return separator.join(str(item) for item in value)
+        return "; ".join(str(item) for item in value)
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
