@@ -43,7 +43,7 @@ PLACES = {
     "alert": ("agent.cli.alert", "alert", "What monitors found."),
     "template": ("agent.cli.template", "template", "Alert templates: what answers a monitor."),
     "script": ("agent.cli.scripts", "script", "Scripts: check, duplicate, use, test and run them."),
-    "package": ("agent.cli.package", "package", "Packages: one per system, in the client's own order."),
+    "package": ("agent.cli.packages", "package", "Packages: one per system, in the client's own order."),
     "offboard": ("agent.cli.offboard", "offboard", "Offboardings of people: plan, start, follow."),
     "task": ("agent.cli.task", "task", "Tasks for people: keys, badges, exit interviews."),
     "equipment": ("agent.cli.equipment", "equipment", "What people have and must give back."),

@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from agent.cli.caller import Caller, json_option, pass_caller
-from agent.cli.lazy import Group, command
+from agent.cli.lazy import command
 from agent.cli.output import say, show_details, show_json, show_table, warn
+from agent.cli.package_group import carry_out, confirming, package
 from agent.content.reading import PARTNER
 from agent.errors import UsageError
 from agent.inventory import lookup
 from agent.model.places import Client
-from agent.packages import applying, changes, ordering, store
-from agent.packages.changes import Planned
+from agent.packages import applying, ordering, store
 
 _client = click.option(
     "--client", required=True, help="The client's slug, name or id, or `partner` for the default of all."
 )
-
-
-@click.group("package", cls=Group)
-def package() -> None:
-    """Packages: one per system, in the client's own order."""
-
-
-def confirming(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--dry-run` and `--yes`."""
-    for option in (
-        click.option("--yes", is_flag=True, help="Do it without a question."),
-        click.option("--dry-run", is_flag=True, help="Only show what would change."),
-    ):
-        function = option(function)
-    return function
-
-
-def carry_out(caller: Caller, planned: Planned, *, dry_run: bool, yes: bool) -> str | None:
-    """Show a plan, ask, do it; the id of the change. Raises Conflict for what is refused, UsageError without an answer."""
-    for text in planned.warnings:
-        warn(text)
-    planned.refuse()
-    if not planned.lines:
-        say("nothing to do: everything is as it shall be")
-        return None
-    for line in planned.lines:
-        say(f"  {line}")
-    if dry_run:
-        say("nothing was changed (--dry-run)")
-        return None
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("nobody can be asked here: look at it with --dry-run, then give --yes")
-        if not click.confirm("Do this?", err=True):
-            say("nothing was changed")
-            return None
-    change = changes.perform(caller.installation, planned, actor=caller.actor)
-    say(f"done (change {change})")
-    return change
 
 
 @command(package, "list", "exeunt package list", "exeunt package list --client contoso --json")

@@ -14,6 +14,7 @@ from agent.errors import Conflict, NotFound, UsageError
 from agent.field_views import check_field_name, rebuild_views
 from agent.inventory.columns import near
 from agent.model.fields import ExtraField, ExtraFieldAlias, ExtraFieldData, FieldType, Form
+from agent.services.freezing import refuse_when_frozen
 
 #: GUIDs of the fields that come with Exeunt begin with this; monitors and guardrails know them by name.
 SHIPPED_GUID = "0f6d3b52-6f0b-4c0e-9f55-6d8f5a2f7c"
@@ -61,11 +62,15 @@ def tooltip(field: ExtraField) -> str:
 def define(
     session: Session, *, form: Form, name: str, actor: str, type: FieldType = FieldType.TEXT, section: str = "",
     options: Sequence[str] = (), tooltip: str = "", guid: str | None = None, sort: int = 0, destructive: bool = False,
+    by_package: bool = False,
 ) -> ExtraField:  # fmt: skip
     """Define a field on a level; its view gets a column. The default is set by `field_values.set_default`.
 
-    Raises UsageError for a name, option or tooltip that cannot be, Conflict when name or GUID is taken.
+    Raises UsageError for a name, option or tooltip that cannot be, Conflict when name or GUID is taken, or while the
+    configuration is frozen, unless a package brings it.
     """
+    if not by_package:
+        refuse_when_frozen(session, f"defining the {form.name.lower()} field {name!r}")
     check_field_name(form, name)
     fill = _fill(type, options, tooltip)
     if destructive and type is not FieldType.CHECKBOX:
@@ -87,6 +92,7 @@ def define(
 
 def rename(session: Session, field: ExtraField, name: str, *, actor: str) -> None:
     """Give a field another name; its column follows. Raises Conflict for a shipped field or a name that is taken."""
+    refuse_when_frozen(session, f"renaming the field {field.name!r}")
     _refuse_shipped(field, "renamed")
     check_field_name(Form(field.form), name)
     if name == field.name:
@@ -98,8 +104,12 @@ def rename(session: Session, field: ExtraField, name: str, *, actor: str) -> Non
     _changed(session, field, "edf.rename", actor, old_name=old)
 
 
-def set_options(session: Session, field: ExtraField, new: Sequence[str], *, actor: str) -> None:
-    """Give a dropdown other options. Raises Conflict when an option that is in use would go."""
+def set_options(
+    session: Session, field: ExtraField, new: Sequence[str], *, actor: str, by_package: bool = False
+) -> None:
+    """Give a dropdown other options. Raises Conflict when an option that is in use would go, or while frozen."""
+    if not by_package:
+        refuse_when_frozen(session, f"other options for the field {field.name!r}")
     if field.ftype != FieldType.DROPDOWN:
         raise UsageError(f"the field {field.name!r} is no dropdown")
     _refuse_shipped_loss(field, new)
@@ -128,8 +138,12 @@ def add_alias(session: Session, field: ExtraField, alias: str, value: str, *, ac
     _changed(session, field, "edf.alias", actor, alias=alias, value=value)
 
 
-def remove(session: Session, field: ExtraField, *, actor: str, with_values: bool = False) -> None:
-    """Remove a field. Raises Conflict for a shipped one, or while it has values, unless `with_values`."""
+def remove(
+    session: Session, field: ExtraField, *, actor: str, with_values: bool = False, by_package: bool = False
+) -> None:
+    """Remove a field. Raises Conflict for a shipped one, while it has values (unless `with_values`), or while frozen."""
+    if not by_package:
+        refuse_when_frozen(session, f"removing the field {field.name!r}")
     _refuse_shipped(field, "removed")
     values = select(ExtraFieldData).where(ExtraFieldData.extra_field_id == field.id).limit(1)
     if not with_values and session.exec(values).first():

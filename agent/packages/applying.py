@@ -40,17 +40,19 @@ class _Lists:
 
 
 def plan_apply(
-    installation: Installation, name: str, client: str, *, actor: str, phase: int | None = None, position: int | None = None
+    installation: Installation, name: str, client: str, *, actor: str, phase: int | None = None, position: int | None = None,
+    listed: Mapping[str, str] | None = None,
 ) -> Planned:  # fmt: skip
     """What applying a package for a client (a slug, name or id, or `partner`) would do.
 
     `phase`: its scripts of the phases 1 to 7 join that one instead; `position`: its place in the client's order, from 1;
-    None: by danger, or where it is. Raises NotFound, UsageError for a position beyond the end, ContentError.
+    None: by danger, or where it is; `listed`: where its scripts were listed elsewhere. Raises NotFound, UsageError for a
+    position beyond the end, ContentError.
     """
     installation.content.reload()
     package = installation.content.package(name)
     with installation.database.reading() as session:
-        slug, client_id = _scope(session, client)
+        slug, client_id = scope_of(session, client)
         state = _lists(installation, slug)
         needs = wanted.Needs()
         wanted.fields(session, needs, package.definition.fields, actor=actor)
@@ -58,7 +60,7 @@ def plan_apply(
         wanted.settings(session, installation, needs, package.definition.properties, actor=actor)
         files = _files(installation, session, needs, package)
         applied = session.get(AppliedPackage, (slug, package.key))
-    joins = _joins(installation, package, phase, applied)
+    joins = _joins(installation, package, phase, applied.listed if applied else listed or {})
     _insert(installation, state, package, position, needs)
     _list_scripts(installation, state, joins, package, needs)
     text = _settle(installation, state, needs)
@@ -91,7 +93,7 @@ def plan_remove(installation: Installation, name: str, client: str, *, actor: st
     installation.content.reload()
     needs = wanted.Needs()
     with installation.database.reading() as session:
-        slug, client_id = _scope(session, client)
+        slug, client_id = scope_of(session, client)
         rows = session.exec(select(AppliedPackage).where(AppliedPackage.client == slug)).all()
         package = next((p for p in installation.content.packages() if name in (p.name, p.key)), None)
         key = package.key if package else name
@@ -138,7 +140,7 @@ def plan_order(installation: Installation, client: str, order: Sequence[str]) ->
     """What another order of a client's packages would change. Raises UsageError unless it names each of them once."""
     installation.content.reload()
     with installation.database.reading() as session:
-        slug, _ = _scope(session, client)
+        slug, _ = scope_of(session, client)
     state, needs = _lists(installation, slug), wanted.Needs()
     old = list(state.order)
     known = {n: p.name for p in installation.content.packages() for n in (p.name, p.key)}
@@ -153,7 +155,7 @@ def plan_order(installation: Installation, client: str, order: Sequence[str]) ->
 def current_order(installation: Installation, client: str) -> tuple[str, list[str]]:
     """The client's slug, and the names of its packages in their order. Raises NotFound."""
     with installation.database.reading() as session:
-        slug, _ = _scope(session, client)
+        slug, _ = scope_of(session, client)
     return slug, _lists(installation, slug).order
 
 
@@ -166,7 +168,8 @@ def against_danger(installation: Installation, slug: str, lists: Mapping[str, Se
     return ordering.violations(found)
 
 
-def _scope(session: Session, client: str) -> tuple[str, int | None]:
+def scope_of(session: Session, client: str) -> tuple[str, int | None]:
+    """Slug and id of a client given by slug, name or id; `partner` has no id. Raises NotFound."""
     if client == PARTNER:
         return PARTNER, None
     found = lookup.find(session, Client, client)
@@ -181,7 +184,7 @@ def _lists(installation: Installation, slug: str) -> _Lists:
 
 
 def _joins(
-    installation: Installation, package: LoadedPackage, phase: int | None, applied: AppliedPackage | None
+    installation: Installation, package: LoadedPackage, phase: int | None, before: Mapping[str, str]
 ) -> dict[str, str]:
     """Script -> the wrapper whose list it joins."""
     if phase is not None and phase not in range(1, 8):
@@ -194,9 +197,9 @@ def _joins(
         in_phases = wrapper in list(PHASES.values())[:7]
         if in_phases and phase is not None:
             wrapper = PHASES[phase]
-        elif in_phases and applied is not None and script.script in applied.listed:
+        elif in_phases and before.get(script.script) in PHASES.values():
             # Where somebody put it by `--phase`, there it stays.
-            wrapper = applied.listed[script.script]
+            wrapper = before[script.script]
         found[script.script] = installation.content.script(wrapper).name
     return found
 

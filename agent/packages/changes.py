@@ -23,7 +23,10 @@ from agent.errors import Conflict, ExeuntError, StoreError, UsageError
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.packages import PackageChange
+from agent.services.freezing import refuse_when_frozen
 
+#: Kinds that bring a change from elsewhere: they are what a frozen configuration is changed by.
+MOVING = ("import", "undo")
 #: Makes the rows of a change, and says what it made.
 Act = Callable[[Session], Mapping[str, Any]]
 
@@ -60,15 +63,20 @@ class Planned:
             raise Conflict(f"{self.kind} {self.subject} is refused: {'; '.join(self.refusals)}")
 
 
-def perform(installation: Installation, planned: Planned, *, actor: str) -> str | None:
+def perform(installation: Installation, planned: Planned, *, actor: str, moving: bool = False) -> str | None:
     """Do what was planned; the id of the change, None when there is nothing to change.
 
-    Raises Conflict for what is refused, or when a file was changed since the plan; StoreError when it cannot be written.
-    In each case nothing is changed.
+    `moving`: it is part of an import, which a frozen configuration is changed by. Raises Conflict for what is refused, or
+    when a file was changed since the plan; StoreError when it cannot be written. In each case nothing is changed.
     """
     planned.refuse()
     if not planned.lines:
         return None
+    if planned.kind not in MOVING and not moving:
+        with installation.database.reading() as session:
+            refuse_when_frozen(
+                session, f"{planned.kind} {planned.subject}" + f" ({planned.client})" * bool(planned.client)
+            )
     workspace = installation.settings.workspace
     with _lock(workspace):
         recover(installation, actor=actor)

@@ -67,7 +67,7 @@ def _define(shell: FieldShell, form: Form, kind: FieldType, actor: str) -> Make:
     def make(session: Session) -> dict[str, Any]:
         extra_fields.define(
             session, form=form, name=shell.name, type=kind, section=shell.section, options=shell.options,
-            tooltip=shell.tooltip, actor=actor,
+            tooltip=shell.tooltip, actor=actor, by_package=True,
         )  # fmt: skip
         if shell.default is not None:
             field_values.set_default(session, form, shell.name, shell.default, actor=actor)
@@ -79,7 +79,7 @@ def _define(shell: FieldShell, form: Form, kind: FieldType, actor: str) -> Make:
 def _options(shell: FieldShell, lacking: Sequence[str], actor: str) -> Make:
     def make(session: Session) -> dict[str, Any]:
         found = extra_fields.get_field(session, Form[shell.level.upper()], shell.name)
-        extra_fields.set_options(session, found, [*extra_fields.options(found), *lacking], actor=actor)
+        extra_fields.set_options(session, found, [*extra_fields.options(found), *lacking], actor=actor, by_package=True)
         return {"options": [shell.level, shell.name, list(lacking)]}
 
     return make
@@ -158,7 +158,9 @@ def unmake(session: Session, made: dict[str, list[Any]], *, actor: str) -> Itera
         if session.exec(own.limit(1)).first() is not None:
             yield f"the {level} field {name!r} stays: it has values"
             continue
-        extra_fields.remove(session, found, actor=actor, with_values=True)
+        extra_fields.remove(session, found, actor=actor, with_values=True, by_package=True)
+    for level, name, added in made.get("options", ()):
+        yield f"the {level} field {name!r} keeps the options {', '.join(added)}"
     for credential_id in made.get("credentials", ()):
         found_credential = session.get(Credential, credential_id)
         if found_credential is None:

@@ -11,6 +11,7 @@ from agent.content.reading import PARTNER
 from agent.installation import Installation
 from agent.inventory.lookup import place_id
 from agent.model.places import Client
+from agent.services.freezing import refuse_when_frozen
 
 
 def duplicate(
@@ -20,6 +21,7 @@ def duplicate(
 
     Raises NotFound, UsageError, Conflict.
     """
+    _refuse_frozen(installation, f"duplicating {name!r} for {_slug(client)}")
     made = duplication.duplicate(
         installation.content, name, _slug(client), new_name, client.name if client is not None else None
     )
@@ -41,6 +43,7 @@ def use(
 
     Raises NotFound, UsageError, Conflict when it is listed already.
     """
+    _refuse_frozen(installation, f"listing {name!r} for {wrapper!r} of {_slug(client)}")
     listing = duplication.use(installation.content, _slug(client), wrapper, name, position)
     _record(installation, "script.use", client, actor, {"script": name, "wrapper": wrapper})
     return listing
@@ -48,9 +51,15 @@ def use(
 
 def unuse(installation: Installation, name: str, client: Client | None, wrapper: str, *, actor: str) -> LoadedClient:
     """Take a script from a client's list. An emptied list stops the wrapper for this client. Raises NotFound."""
+    _refuse_frozen(installation, f"taking {name!r} from the list of {wrapper!r} of {_slug(client)}")
     listing = duplication.unuse(installation.content, _slug(client), wrapper, name)
     _record(installation, "script.unuse", client, actor, {"script": name, "wrapper": wrapper})
     return listing
+
+
+def _refuse_frozen(installation: Installation, edit: str) -> None:
+    with installation.database.reading() as session:
+        refuse_when_frozen(session, edit)
 
 
 def _slug(client: Client | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import re
@@ -29,6 +30,8 @@ LITERAL_OUTCOMES = "_sysOffboardingLiteralOutcomes"
 CLIENT_APPROVERS = "_sysOffboardingClientApprovers"
 LICENCE_PRICES = "_sysOffboardingLicensePrices"
 OPENID_ROLES = "_sysOpenIdRoles"
+FROZEN = "_sysPackageFreeze"
+TRUSTED = "_sysTrustedPublishers"
 #: A name that begins so and is not declared is a typing error: it would be ignored in silence.
 RESERVED = ("_sysoffboarding", "_sysopenid", "rmmplus_")
 
@@ -88,6 +91,25 @@ def _roles_of_group(group: str, given: object) -> list[tuple[Role, str | None]]:
         if "client" in one and (not isinstance(client, str) or not client):
             raise ValueError(f"group {group!r}: the client is a slug; leave it out for all clients")
         found.append((Role(one["role"]), client))
+    return found
+
+
+def trusted_publishers(value: str) -> dict[str, str]:
+    """`Contoso=KEY; Vendor=KEY` -> name -> public key (Ed25519, base64). Raises ValueError."""
+    found: dict[str, str] = {}
+    for part in (p.strip() for p in value.split(";")):
+        if not part:
+            continue
+        name, equals, key = (p.strip() for p in part.partition("="))
+        try:
+            whole = len(base64.b64decode(key, validate=True)) == 32
+        except ValueError:
+            whole = False
+        if not name or not equals or not whole:
+            raise ValueError(f"{part!r} is no publisher: write NAME=KEY, the key as `exeunt package key` prints it")
+        if name in found or key in found.values():
+            raise ValueError(f"{name!r} or its key is there twice")
+        found[name] = key
     return found
 
 
@@ -156,6 +178,13 @@ CATALOGUE: dict[str, Declared] = {
         Declared(
             OPENID_ROLES, "", '`{"GROUP": {"role": "viewer", "client": "contoso"}, ...}`, or empty',
             "Roles of those who sign in by OpenID Connect, by group; without `client` at all clients", openid_roles,
+        ),
+        Declared(
+            FROZEN, "0", "`1` or `0`",
+            "Packages, scripts' lists and extra fields change here by an import only, as in production", _switch,
+        ),
+        Declared(
+            TRUSTED, "", "`NAME=KEY; NAME=KEY`, or empty", "Whose signed packages may be imported", trusted_publishers,
         ),
         Declared("RMMPlus_AccessKey", None, "text", "Key to the remote-control portal's extension", is_secret=True),
         Declared("RMMPlus_Headers", None, "text", "Headers that the portal's extension asks for", is_secret=True),

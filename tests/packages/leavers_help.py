@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.installation import Installation
 from agent.inventory import places
 from agent.inventory.lookup import place_id
+from agent.model.places import Client
 from agent.running.executor import Executor
 
 if TYPE_CHECKING:
@@ -44,7 +45,27 @@ class Leavers:
     max: int
 
 
-def add_leavers(installation: Installation, where: Places) -> Leavers:
+@dataclass(frozen=True)
+class TwoClients:
+    """Ids of two clients."""
+
+    contoso: int
+    fabrikam: int
+
+
+def add_clients(installation: Installation) -> TwoClients:
+    """Contoso and Fabrikam in another workspace than that of the fixtures."""
+    ids = []
+    with installation.database.session() as session:
+        for slug in ("contoso", "fabrikam"):
+            client = Client(external_id=slug, name=slug.capitalize(), slug=slug)
+            session.add(client)
+            session.flush()
+            ids.append(place_id(client))
+    return TwoClients(*ids)
+
+
+def add_leavers(installation: Installation, where: Places | TwoClients) -> Leavers:
     """Store the two and their managers."""
     ids = []
     with installation.database.session() as session:

@@ -27,6 +27,7 @@ class Close(Function[ActParameters]):
     summary = "Close an account of the tests' system"
     Parameters = ActParameters
     destructive = True
+    repeatable = True
 
     def _line(self, context: Context, parameters: ActParameters) -> str:
         return f"{context.client_id} {context.target_id} {parameters.act} {parameters.user}"
