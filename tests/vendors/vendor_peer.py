@@ -34,7 +34,7 @@ class Fault:
     action: Action
     times: int = 1_000_000
     retry_after: int | None = None
-    #: Once it struck, every request gets no answer, as of a service that has gone.
+    #: Once it struck, every request gets the same status, or no answer, as of a service that has gone.
     for_good: bool = False
     used: int = 0
 
@@ -215,7 +215,7 @@ class VendorPeer:
     def _strike(self, call: str) -> Fault | None:
         for fault in self.faults:
             if fault.for_good and fault.used:
-                return Fault("", "drop")
+                return Fault("", fault.action if isinstance(fault.action, int) else "drop")
             if fault.used < fault.times and re.search(fault.match, call):
                 fault.used += 1
                 return fault
