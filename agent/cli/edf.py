@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Group, command
@@ -15,6 +15,7 @@ from agent.errors import UsageError
 from agent.inventory import extra_fields, field_values, flags, lookup
 from agent.inventory.lookup import place_id
 from agent.inventory.places import online
+from agent.inventory.reach import FieldSets
 from agent.model.fields import ExtraField, ExtraFieldData, FieldType, Form
 from agent.model.places import Computer
 from agent.services.credentials import secret_from
@@ -228,21 +229,8 @@ def show_flags(caller: Caller, limit: int, as_json: bool) -> None:
     show_table(columns, ([r[c.replace(" ", "_")] for c in columns] for r in rows), empty="no computer is flagged")
 
 
-def _reached(session: Any, limit: int) -> list[Computer]:
+def _reached(session: Session, limit: int) -> list[Computer]:
     """Computers that an offboarding flag reaches, by id; a default that is set reaches all."""
-    set_rows = (
-        select(ExtraField.form, ExtraFieldData.id)
-        .join(ExtraFieldData, col(ExtraFieldData.extra_field_id) == col(ExtraField.id))
-        .where(col(ExtraField.is_destructive), col(ExtraFieldData.value).not_in(("", "0")))
-    )
-    keys = {Form.CLIENT: Computer.client_id, Form.LOCATION: Computer.location_id, Form.COMPUTER: Computer.computer_id}
-    found: dict[int, Computer] = {}
-    for form, row in session.exec(set_rows):
-        if Form(form) not in keys:
-            continue
-        query = select(Computer).where(col(Computer.retired_at).is_(None))
-        if row:
-            query = query.where(col(keys[Form(form)]) == row)
-        for computer in session.exec(query.order_by(col(Computer.computer_id)).limit(limit)):
-            found[place_id(computer)] = computer
-    return [found[i] for i in sorted(found)][:limit]
+    flagged = FieldSets(session).flagged_ids(col(Computer.retired_at).is_(None))
+    query = select(Computer).where(col(Computer.computer_id).in_(flagged))
+    return list(session.exec(query.order_by(col(Computer.computer_id)).limit(limit)))
