@@ -86,7 +86,7 @@ def facts(session: Session, place: Place, *, online_seconds: int) -> list[Fact]:
     elif isinstance(place, Contact):
         found += _contact_facts(session, place)
     for name, column in COLUMNS[type(place)].items():
-        if name in _ELSEWHERE or (isinstance(place, Contact) and name in ("manager_id", "manager_email")):
+        if name in _ELSEWHERE or (isinstance(place, Contact) and name in ("manager_id", "manager_email", "status")):
             continue
         value = getattr(place, name)
         label = _WORDS.get(name, name.replace("_", " "))
