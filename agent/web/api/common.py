@@ -80,7 +80,7 @@ Id = Annotated[int, Path(ge=1, le=MOST_ID)]
 RecordId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of the record: 16 hexadecimal digits")]
 Name = Annotated[str, Path(min_length=1, max_length=200)]
 ClientId = Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only of this client")]
-Search = Annotated[str | None, Query(max_length=200, description="Only those whose name begins so, in any case")]
+Search = Annotated[str | None, Query(max_length=200, description="Only those with words that begin so, in any case: name, address, ids")]
 
 
 def api_router(tag: str) -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from sqlmodel import Session
 
 from agent.access.principal import Permission, Principal
 from agent.errors import Conflict, NotFound
+from agent.functions.probing import probe
 from agent.installation import Installation
 from agent.inventory.contact import probe_contacts
 from agent.model.administration import Credential
@@ -60,9 +62,9 @@ class CredentialChange(Body):
 
 
 class Trial(Body):
-    """With which computer it is tried."""
+    """With which computer it is tried; none: with the service that its kind is for."""
 
-    computer_id: int = Field(ge=1, le=MOST_ID)
+    computer_id: int | None = Field(None, ge=1, le=MOST_ID)
 
 
 @router.get("/credentials")
@@ -122,8 +124,12 @@ def remove_credential(here: Here, who: Who, credential_id: Id) -> Done:
 
 @router.post("/credentials/{credential_id}/test")
 def test_credential(here: Here, who: Who, credential_id: Id, body: Trial) -> ProbeOut:
-    """Try a credential with a computer that is set to use it: sign in and ask who is there. Nothing is changed on it."""
+    """Sign in with a credential, at its service or on a computer that uses it, and say as whom. Nothing is changed."""
     _shown(here, who, credential_id)
+    if body.computer_id is None:
+        began = time.monotonic()
+        said = probe(here, credential_id)
+        return ProbeOut(reachable=True, seconds=round(time.monotonic() - began, 3), detail=said)
     with here.database.reading() as session:
         computer = place_for(session, who, Computer, body.computer_id, Permission.OPERATE)
         used = computer.credential_id or _nearest(session, computer)

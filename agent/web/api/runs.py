@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path as File
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Response
+from fastapi import Path, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import Field
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from agent.access.principal import Permission
 from agent.errors import NotFound
@@ -27,7 +27,6 @@ from agent.web.api.common import (
     Answer,
     ClientId,
     GivenReason,
-    Id,
     Limit,
     Reason,
     RecordId,
@@ -207,8 +206,6 @@ def show_output(
 
 
 def _steps(session: Session, root: ScriptRun) -> list[RunStep]:
-    from sqlmodel import col, select
-
     query = select(RunStep).where(RunStep.root_id == root.id, col(RunStep.output).is_not(None))
     return list(session.exec(query.order_by(col(RunStep.ordinal))))
 
@@ -219,7 +216,7 @@ def whole_output(
     who: Who,
     run_id: RecordId,
     step_id: RecordId,
-    body: Id | Literal[0],
+    body: Annotated[int, Path(ge=0, le=100_000)],
     stream: Literal["stdout", "stderr"],
 ) -> Response:
     """All that a step's body wrote to a stream, masked, as plain text."""
@@ -229,7 +226,7 @@ def whole_output(
         if step is None or step.root_id != run.id:
             raise NotFound("there is no such output")
         found = output_file(here, step, body, stream)
-    if isinstance(found, Path):
+    if isinstance(found, File):
         return FileResponse(found, media_type="text/plain; charset=utf-8")
     return PlainTextResponse(found)
 

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Select
 from sqlmodel import Session, col, func, select
 
-from agent.inventory import flags
+from agent.inventory import flags, lookup
 from agent.inventory.lookup import place_id
 from agent.inventory.places import online
+from agent.inventory.search import matching
 from agent.model.fields import Form
 from agent.model.places import Computer, Contact, Location
 from agent.web.reads.paging import LIMIT, Order, Page, among, take
@@ -74,8 +74,8 @@ def locations(
     after: str | None = None, limit: int = LIMIT,
 ) -> Page[Location]:  # fmt: skip
     """Locations by id."""
-    query = _kept(select(Location), Location, clients, client_id, search)
-    rows, following = take(session, query, Order(col(Location.location_id)), after=after, limit=limit)
+    query, order = _kept(session, Location, clients, client_id, search)
+    rows, following = take(session, query, order, after=after, limit=limit)
     return Page(items=[r[0] for r in rows], next=following)
 
 
@@ -84,12 +84,12 @@ def contacts(
     status: str | None = None, email: str | None = None, after: str | None = None, limit: int = LIMIT,
 ) -> Page[Contact]:  # fmt: skip
     """Contacts by id."""
-    query = _kept(select(Contact), Contact, clients, client_id, search)
+    query, order = _kept(session, Contact, clients, client_id, search)
     if status is not None:
         query = query.where(col(Contact.status) == status)
     if email is not None:
         query = query.where(col(Contact.email).in_((email, email.lower())))
-    rows, following = take(session, query, Order(col(Contact.contact_id)), after=after, limit=limit)
+    rows, following = take(session, query, order, after=after, limit=limit)
     return Page(items=[r[0] for r in rows], next=following)
 
 
@@ -99,12 +99,12 @@ def computers(
     limit: int = LIMIT,
 ) -> Page[ComputerRow]:  # fmt: skip
     """Computers by id. `retired`: False leaves the retired out, True lists only them, None lists all."""
-    query = _kept(select(Computer), Computer, clients, client_id, search)
+    query, order = _kept(session, Computer, clients, client_id, search)
     if location_id is not None:
         query = query.where(col(Computer.location_id) == location_id)
     if retired is not None:
         query = query.where(col(Computer.retired_at).is_not(None) if retired else col(Computer.retired_at).is_(None))
-    rows, following = take(session, query, Order(col(Computer.computer_id)), after=after, limit=limit)
+    rows, following = take(session, query, order, after=after, limit=limit)
     return Page(items=computer_rows(session, [r[0] for r in rows], online_seconds), next=following)
 
 
@@ -148,12 +148,14 @@ def reach(session: Session, form: Form, place: int, *, online_seconds: int) -> R
 
 
 def _kept(
-    query: Any, model: Any, clients: Collection[int] | None, client_id: int | None, search: str | None
-) -> Select[Any]:
-    query = query.where(among(col(model.client_id), clients))
+    session: Session, model: Any, clients: Collection[int] | None, client_id: int | None, search: str | None
+) -> tuple[Any, Order]:
+    """The places that one may see and asks for, and what they are ordered by: the id, or the index of words."""
+    query: Any = select(model).where(among(col(model.client_id), clients))
     if client_id is not None:
         query = query.where(col(model.client_id) == client_id)
+        clients = [client_id]
     if search:
-        query = query.where(col(model.name).istartswith(search, autoescape=True))
-    kept: Select[Any] = query
-    return kept
+        query, column = matching(session, query, model, search, clients)
+        return query, Order(column)
+    return query, Order(lookup.key(model))
