@@ -10,10 +10,11 @@ INPUTS := setup.cfg pyproject.toml
 SOURCES := edf_schema.sql $(shell find agent scripts monitors alert_templates -type f ! -name '*.pyc' ! -path '*/clients/*')
 TESTS ?= tests
 
-.PHONY: help demo test check peers bench clean
+.PHONY: help demo demo-user test check peers bench clean
 
 help:
 	@echo "make demo    show a whole offboarding on this machine, in the folder .demo"
+	@echo "make demo-user  a person leaves a Microsoft 365 tenant of the tests, in the folder .demo-user"
 	@echo "make test    install what the tests need, check the code, run all tests"
 	@echo "make check   lint and types only"
 	@echo "make bench   measure, side by side with what else one would use"
@@ -34,6 +35,9 @@ $(VENV)/.installed: $(BIN)/python $(INPUTS) $(SOURCES)
 demo: $(VENV)/.installed
 	$(BIN)/exeunt demo --workspace .demo/workspace --fresh
 
+demo-user: $(VENV)/.test
+	$(BIN)/python tests/microsoft/demo_user.py .demo-user
+
 $(VENV)/.test: $(BIN)/python $(INPUTS)
 	$(PIP) install --quiet --editable '.[test,postgresql,keyring,web]'
 	@touch $@
@@ -52,4 +56,4 @@ bench: $(VENV)/.test
 	@if [ -f benchmarks/run.py ]; then $(BIN)/python benchmarks/run.py; else echo "there are no benchmarks here" >&2; exit 1; fi
 
 clean:
-	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .demo-user .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

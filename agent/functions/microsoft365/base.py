@@ -11,7 +11,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -95,6 +95,8 @@ class Work(Generic[P]):
     tenant: Tenant
     user: Account
     parameters: P
+    #: Others whom this step has looked up, by the name that was asked for; later steps of the run need not ask again.
+    others: dict[str, Account] = field(default_factory=dict)
 
     def path(self, *parts: str) -> str:
         """A path below the leaver."""
@@ -136,8 +138,11 @@ class UserFunction(Function[P]):
         with tenant_of(context) as tenant:
             with self._typed(tenant):
                 user = self.account(tenant, context, parameters)
-                outcome = self.change(Work(context, tenant, user, parameters))
+                work = Work(context, tenant, user, parameters)
+                outcome = self.change(work)
             result = {"user": user.shown(parameters.user, tenant.id), **outcome.result}
+            if work.others:
+                result["others"] = [other.shown(asked, tenant.id) for asked, other in work.others.items()]
             return Outcome(outcome.state, result, outcome.error and self._explained(outcome.error))
 
     def verify(self, context: Context, parameters: P) -> bool | None:
@@ -260,6 +265,21 @@ def _bound(context: Context, asked: str, tenant: str) -> Account | None:
         user = step.result.get("user")
         if isinstance(user, Mapping) and user.get("asked") == asked and user.get("tenant") == tenant:
             return Account(user["id"], user["upn"], user["name"], user["mail"], bool(user["synced"]))
+    return None
+
+
+def known_other(work: Work[Any], asked: str) -> Account | None:
+    """Somebody whom this step, or an earlier one of the run about the same leaver, has looked up under the same name."""
+    if asked in work.others:
+        return work.others[asked]
+    for step in reversed(work.context.finished_steps()):
+        user = step.result.get("user")
+        others = step.result.get("others")
+        if not isinstance(user, Mapping) or user.get("id") != work.user.id or not isinstance(others, list):
+            continue
+        for other in others:
+            if other.get("asked") == asked and other.get("tenant") == work.tenant.id:
+                return Account(other["id"], other["upn"], other["name"], other["mail"], bool(other["synced"]))
     return None
 
 

@@ -20,6 +20,7 @@ from agent.functions.microsoft365.base import (
     account_name,
     account_of,
     find_account,
+    known_other,
     tenant_of,
 )
 from agent.functions.microsoft365.checks import SYSTEM
@@ -158,7 +159,10 @@ def other_account(work: Work[Any], asked: str) -> Account:
 
     Raises StepError: MANAGER_NOT_FOUND, ACCOUNT_NOT_FOUND, and for the leaver's own account.
     """
-    found = manager_of(work) if asked.lower() == MANAGER else find_account(work.tenant, asked)
+    found = known_other(work, asked.lower())
+    if found is None:
+        found = manager_of(work) if asked.lower() == MANAGER else find_account(work.tenant, asked)
+        work.others[asked.lower()] = found
     if found.id == work.user.id:
         raise StepError(
             f"{asked} is the leaver", type=INTEGRATION_ERROR, code="is_the_leaver",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -175,6 +175,10 @@ class DisableSharing(UserFunction[UserParameters]):
         return drive is None or work.tenant.sharepoint.sharing(drive["site"]) == "disabled"
 
 
+#: The question for every site of the tenant.
+ALL_SITES = get("sites", "getAllSites", select="webUrl,isPersonalSite")
+
+
 def _sites(value: Any) -> Any:
     sites = value.replace(",", " ").split() if isinstance(value, str) else value
     return tuple(https_address(str(site)) for site in sites)
@@ -239,5 +243,9 @@ def sites_of(work: Work[Any]) -> list[str]:
     """Addresses of the site collections to look at: those of the parameter `sites`, else all but the OneDrives."""
     if work.parameters.sites:
         return list(work.parameters.sites)
-    found = work.tenant.graph.all(get("sites", "getAllSites", select="webUrl,isPersonalSite"))
+    return named_sites(work.tenant.graph.all(ALL_SITES))
+
+
+def named_sites(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The addresses of sites as Graph lists them, without OneDrives."""
     return [str(s["webUrl"]).rstrip("/") for s in found if s.get("webUrl") and not s.get("isPersonalSite")]

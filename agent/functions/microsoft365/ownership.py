@@ -24,7 +24,7 @@ from agent.functions.microsoft365.base import (
     still_there,
 )
 from agent.functions.microsoft365.mailboxes import PersonName, other_account
-from agent.functions.microsoft365.onedrive import SiteParameters, sites_of
+from agent.functions.microsoft365.onedrive import ALL_SITES, SiteParameters, named_sites
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, Reply, get, path_of, value_of
 
@@ -65,9 +65,11 @@ class TransferSites(UserFunction[TransferSitesParameters]):
 
     def _owned(self, work: Work[TransferSitesParameters]) -> tuple[int, dict[str, str], list[dict[str, Any]]]:
         """Number of sites asked, the leaver's sites with the reason, and what became of those that refused to tell."""
-        found = dict.fromkeys(self._of_groups(work), "owner of the site's group")
+        asks = [work.get("ownedObjects", top="999"), *([] if work.parameters.sites else [ALL_SITES])]
+        owned, *listed = work.tenant.graph.lists(*asks)
+        sites = named_sites(listed[0]) if listed else list(work.parameters.sites)
+        found = dict.fromkeys(self._of_groups(work, owned), "owner of the site's group")
         refused = []
-        sites = sites_of(work)
         for site in sites:
             try:
                 known = work.tenant.sharepoint.user(site, work.user.upn)
@@ -80,9 +82,8 @@ class TransferSites(UserFunction[TransferSitesParameters]):
                 found.setdefault(site, "administrator")
         return len(sites), found, refused
 
-    def _of_groups(self, work: Work[TransferSitesParameters]) -> list[str]:
-        """Sites of the Microsoft 365 groups that the leaver owns."""
-        owned = work.tenant.graph.all(work.get("ownedObjects", top="999"))
+    def _of_groups(self, work: Work[TransferSitesParameters], owned: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Sites of the Microsoft 365 groups among what the leaver owns."""
         groups = [o for o in owned if o.get("@odata.type") == _GROUP and "Unified" in (o.get("groupTypes") or [])]
         asks = [get("groups", str(g["id"]), "sites", "root", select="webUrl") for g in groups]
         found = []
