@@ -31,7 +31,7 @@ from agent.errors import (
     UsageError,
 )  # fmt: skip
 from agent.services.backup_stores import StoreUnavailable
-from agent.web.problems import Faults, TooLarge, problem
+from agent.web.problems import Faults, problem
 from agent.web.rendering import page
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ def install_handlers(app: FastAPI) -> None:
     """Let every error of a request end here."""
     for kind, handler in (
         (ExeuntError, _on_error), (RequestValidationError, _on_validation), (HTTPException, _on_http),
-        (TooLarge, _on_too_large), (Exception, _on_fault_of_ours),
+         (Exception, _on_fault_of_ours),
     ):  # fmt: skip
         app.add_exception_handler(kind, handler)
 
@@ -118,10 +118,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     # Such as `Allow` with 405.
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def _on_too_large(request: Request, error: Exception) -> Response:
-    return _answer(request, 413, str(error))
 
 
 async def _on_fault_of_ours(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from agent.errors import UsageError
 
@@ -17,8 +18,11 @@ class Faults(UsageError):
         super().__init__(message)
 
 
-class TooLarge(Exception):
-    """The body is larger than the route takes."""
+class TooLarge(HTTPException):
+    """The body is larger than the route takes. FastAPI lets this class through; any other becomes a 400 while it reads."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(413, detail)
 
 
 def problem(path: str, status: int, title: str, detail: str, **more: Any) -> JSONResponse:
