@@ -49,7 +49,7 @@ def test_an_address_that_differs_from_the_sign_in_name_finds_the_account(
 
 def test_every_preview_names_the_call_and_the_account() -> None:
     values = {"user": "alex@contoso.test", "group": made_id("g"), "forward_to": MIA, "delegates": DANA, "message": "Bye",
-              "new_organizer": MIA, "new_manager": MIA}  # fmt: skip
+              "new_organizer": MIA, "new_manager": MIA, "new_owner": MIA}  # fmt: skip
     for name in (n for n in registry.names() if n.startswith("m365.")):
         function = registry.get(name)
         wanted = {k: v for k, v in values.items() if k in function.Parameters.model_fields}

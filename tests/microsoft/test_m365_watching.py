@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from tenant_server import Server
 from tenant_state import TestTenant
 
+from agent.cli import working
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.directory import DirectoryAccount, DirectoryWatch
@@ -192,3 +193,10 @@ def test_old_deletions_end(installation: Installation, look: Look, contoso: Test
         row.deleted_at = utcnow().replace(year=utcnow().year - 1)
         session.add(row)
     assert noticed(installation) == []
+
+
+def test_the_worker_looks_when_it_is_told_to(installation: Installation, look: Look, contoso: TestTenant) -> None:
+    look()
+    delete(contoso)
+    working.watch_directories(installation)
+    assert gone(installation) == ["alex@contoso.test"]
