@@ -8,4 +8,5 @@ SELECT
 FROM directory_account AS a
 CROSS JOIN contacts AS c
 WHERE c.clientid = a.client_id AND a.deleted_at IS NOT NULL AND a.deleted_at > :days_ago_30
-AND (LOWER(c.email) IN (a.mail, a.upn) OR (c.upn <> '' AND LOWER(c.upn) = a.upn)) AND a.upn <> ''
+AND a.upn <> ''
+AND ((c.email <> '' AND LOWER(c.email) IN (a.mail, a.upn)) OR (c.upn <> '' AND LOWER(c.upn) = a.upn))
