@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import require
 from sqlalchemy import text
 from sqlmodel import Session, select
 
@@ -85,6 +87,30 @@ def test_sqlite_replaces_words_with_their_row(installation: Installation, two_cl
                 {"name": name},
             )
         assert found(session, Client, "first") == [] and found(session, Client, "second") == ["second"]
+
+
+def test_the_stock_command_line_changes_places_and_fields(installation: Installation, two_clients: Places) -> None:
+    """People change the inventory by plain SQL with Debian's `sqlite3`, which must know what the triggers need."""
+    program = require("sqlite3", "sqlite3")
+    added = "(clientid, locationid, externalid, name) VALUES"
+    sql = f"""
+        INSERT INTO computers {added} ({two_clients.contoso}, {two_clients.contoso_site}, 'plain-1', 'PLAIN-PC');
+        UPDATE computers SET name = 'RENAMED-PC' WHERE externalid = 'plain-1';
+        INSERT INTO extrafielddata (extrafieldid, id, value) SELECT 3, computerid, '1' FROM computers WHERE name = 'RENAMED-PC';
+        UPDATE extrafielddata SET value = '0' WHERE extrafieldid = 3;
+        SELECT count(*) FROM placewords WHERE placewords MATCH 'renamed OR plain';
+        DELETE FROM computers WHERE externalid = 'plain-1';
+        SELECT count(*) FROM placewords WHERE placewords MATCH 'renamed';
+        SELECT count(*) FROM extrafielddata WHERE extrafieldid = 3;
+        INSERT INTO clients (externalid, name, slug) VALUES ('plain-c', 'Plain Ltd', 'plain');
+        UPDATE contacts SET name = name || ' Plainly'; UPDATE locations SET name = 'Plain Site';
+        DELETE FROM clients WHERE slug = 'plain';
+    """
+    database = str(installation.database.engine.url.database)
+    done = subprocess.run([program, "-bail", database, sql], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["1", "0", "0"])
+    with installation.database.reading() as session:
+        assert found(session, Location, "plain site")
 
 
 def test_a_workspace_of_before_gets_its_words(installation: Installation, two_clients: Places) -> None:
