@@ -122,11 +122,19 @@ class Clock:
         try:
             await self.app(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "(none)")
+            route = _pattern(scope)
             # An event stream lasts as long as somebody watches.
             if not route.endswith("/events"):
                 method = scope["method"] if scope["method"] in _METHODS else "OTHER"
                 self.seconds.labels(method, route, str(status)).observe(time.perf_counter() - began)
+
+
+def _pattern(scope: Scope) -> str:
+    """The route's pattern; FastAPI keeps it without the prefix that its router was included with."""
+    found = getattr(scope.get("route"), "path", None)
+    if found is None:
+        return "(none)"
+    return f"/api/v1{found}" if scope["path"].startswith("/api/v1/") else str(found)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
