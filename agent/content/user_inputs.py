@@ -182,9 +182,13 @@ class UserInputs(BaseModel):
     security_notification_recipients: Addresses = _input(
         (), "Addresses of the security team", field="security_notification_recipients"
     )
-    notify_email: bool = _input(False, "Send the result by e-mail", cipp="E-mail")
-    notify_webhook: bool = _input(False, "Send the result to the webhook", cipp="Webhook")
-    notify_psa: bool = _input(False, "Send the result to the PSA", cipp="PSA")
+    notify_email: bool = _input(
+        False, "Mail the result to it_notification_recipients, else to who started it", cipp="E-mail"
+    )
+    notify_webhook: bool = _input(False, "Send the result to every webhook of the client", cipp="Webhook")
+    notify_psa: bool = _input(
+        False, "Put the result on the ticket in the PSA; without one, in a ticket here", cipp="PSA"
+    )
     exit_interview_required: bool = _input(False, "An exit interview is mandatory", field="exit_interview_required")
     exit_interview_completed: bool = _input(False, "The exit interview took place")
     exit_document_template: Text = _input("", "Template of exit documents", field="exit_document_template")

@@ -14,6 +14,8 @@ from agent.model.runs import ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
 
 _WAITS = "it waits for its first or next attempt"
+#: How the functions end that create an offboarding's ticket in another system.
+_CREATES = ".create_ticket"
 _NOT_PLANNED = "no such notification was a part of this offboarding"
 
 
@@ -59,8 +61,11 @@ def _reason(mail: Notification | None, step: FinishedStep | None) -> str:
     return str((step.error or {}).get("message") or f"the step is {step.state}")
 
 
-def ticket_of_offboarding(session: Session, run: ScriptRun) -> dict[str, Any]:
-    """The ticket of this offboarding: the one that the run opened, else the open one that it commented."""
+def ticket_of_offboarding(session: Session, run: ScriptRun, steps: Iterable[FinishedStep]) -> dict[str, Any]:
+    """The ticket of this offboarding: in the PSA, else the one that the run opened here, else the open one that it commented."""
+    there = _ticket_there(steps) if run.context.get("ticketing") else None
+    if there is not None:
+        return there
     key = f"offboarding:{run.target_kind}:{run.target_id}"
     commented = select(TicketComment.ticket_id).where(TicketComment.run_id == run.id)
     ticket = session.exec(
@@ -72,3 +77,14 @@ def ticket_of_offboarding(session: Session, run: ScriptRun) -> dict[str, Any]:
     if ticket is None:
         return {"created": False}
     return {"created": True, "ticket_id": ticket.external_id or str(ticket.id), "status": ticket.status}
+
+
+def _ticket_there(steps: Iterable[FinishedStep]) -> dict[str, Any] | None:
+    """The ticket in the client's own system, with the status that the run gave it; None when there is none."""
+    done = [s for s in steps if s.state == StepState.SUCCEEDED]
+    made = next((s for s in done if (s.function or "").endswith(_CREATES) and s.result.get("ticket")), None)
+    if made is None:
+        return None
+    moves = f"{str(made.function).removesuffix(_CREATES)}.set_status"
+    status = [s.result.get("after") for s in done if s.function == moves]
+    return {"created": True, "ticket_id": str(made.result["ticket"]), "status": status[-1] if status else None}

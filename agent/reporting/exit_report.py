@@ -152,7 +152,7 @@ def _sections(installation: Installation, session: Session, subject: _Subject, l
     sections["notifications_sent"] = notifications(session, root.id, subject.tree.finished())
     psa = sections.setdefault("psa_updates", {})
     psa.setdefault("contact_record", {})["contact_id"] = subject.contact.external_id if subject.contact else None
-    psa["offboarding_ticket"] = ticket_of_offboarding(session, root)
+    psa["offboarding_ticket"] = ticket_of_offboarding(session, root, subject.tree.finished())
     sections["compliance_documentation"] = _compliance(session, subject, location)
     sections["verification"] = facts.checks
     sections["summary"] = summary(

@@ -14,6 +14,7 @@ from agent.content.references import Subject, parse_subject
 from agent.content.repository import ContentRepository, LoadedScript
 from agent.errors import ContentError, NotFound, UsageError
 from agent.functions import registry
+from agent.functions.telling_result import TICKET_RESULT
 from agent.running.conditions import compared, holds
 from agent.running.drafts import DraftedTarget, DraftRun, DraftStep
 from agent.running.package_steps import PackageSteps
@@ -128,7 +129,8 @@ class Drafter:
         if never is not None:
             return [_not_here(step, when, never)]
         if step.function:
-            return [self._function_step(step, scope, inner)]
+            made = self._function_step(step, scope, inner)
+            return [made, *(self.packages.result(made) if step.function == TICKET_RESULT else ())]
         given = {name: scope.form(raw) for name, raw in step.with_.items()}
         if step.script:
             script = self.content.script(step.script, self.target.client_slug)

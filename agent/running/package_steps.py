@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.content.packages import WRAPPER, LoadedPackage
@@ -79,18 +79,23 @@ class PackageSteps:
         """The comment in the ticket of a system that an earlier package keeps it in."""
         keeper, found = self.ticketing, []
         if keeper is not None and package is not None and package.definition.ticket_comment and keeper is not package:
-            ticketing = keeper.definition.ticketing
-            assert ticketing is not None
-            raw = {**ticketing.with_, ticketing.text: {"step": note.name, "value": "text"}}
-            forms: dict[str, StoredForm] = {
-                name: {"deferred": value, "known": {}} if references(value) else {"value": value}
-                for name, value in raw.items()
-            }
-            step = _step(f"Comment {note.name[0].lower()}{note.name[1:]}", ticketing.function, {}, forms)
-            found.append(step)
+            found.append(_comment(keeper, note.name))
         if package is not None and package.definition.ticketing is not None:
             self.ticketing = package
         return found
+
+    def result(self, step: DraftStep) -> list[DraftStep]:
+        """What follows the step that gives the result of the whole: it is written on the ticket of the client's own system.
+
+        It counts, unlike a comment in between, since somebody asked for it; a system that does not answer is asked again.
+        """
+        if self.ticketing is None:
+            return []
+        made = _comment(self.ticketing, step.name)
+        when = [*step.options["when"], {"value": f"step.{step.name}.state", "is": "succeeded"}]
+        retries = {"attempts": 4, "wait": 60.0, "backoff": 1.0}
+        options = {**made.options, "when": when, "on_failure": "collect", "retries": retries}
+        return [replace(made, options=options)]
 
     def known(self, run: DraftRun) -> dict[str, Any]:
         """What the plan keeps of the packages in it. The notes learn how many child scripts there are."""
@@ -103,6 +108,17 @@ class PackageSteps:
             "packages": [{"key": key, **used} for key, used in self.used.items()],
             **({"ticketing": self.ticketing.name} if self.ticketing else {}),
         }
+
+
+def _comment(keeper: LoadedPackage, said_by: str) -> DraftStep:
+    """The step that writes the text of another step's result on the ticket of a package's system."""
+    ticketing = keeper.definition.ticketing
+    assert ticketing is not None
+    raw = {**ticketing.with_, ticketing.text: {"step": said_by, "value": "text"}}
+    forms: dict[str, StoredForm] = {
+        name: {"deferred": value, "known": {}} if references(value) else {"value": value} for name, value in raw.items()
+    }
+    return _step(f"Comment {said_by[0].lower()}{said_by[1:]}", ticketing.function, {}, forms)
 
 
 def _step(

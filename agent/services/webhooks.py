@@ -103,6 +103,13 @@ def targets(session: Session) -> list[WebhookTarget]:
     return list(session.exec(select(WebhookTarget).order_by(col(WebhookTarget.name))))
 
 
+def targets_of(session: Session, client_id: int | None) -> list[WebhookTarget]:
+    """The targets that are told anything of a client, by name."""
+    mine = or_(col(WebhookTarget.client_id).is_(None), col(WebhookTarget.client_id) == client_id)
+    query = select(WebhookTarget).where(col(WebhookTarget.disabled_at).is_(None), mine)
+    return list(session.exec(query.order_by(col(WebhookTarget.name))))
+
+
 def sources(session: Session) -> list[WebhookSource]:
     """All sources by name."""
     return list(session.exec(select(WebhookSource).order_by(col(WebhookSource.name))))
@@ -157,11 +164,7 @@ def enqueue(
 
     `everybody`: also to targets of this client that did not ask for such events.
     """
-    mine = or_(col(WebhookTarget.client_id).is_(None), col(WebhookTarget.client_id) == client_id)
-    wanted = [
-        t for t in session.exec(select(WebhookTarget).where(col(WebhookTarget.disabled_at).is_(None), mine))
-        if everybody or not t.events or event in t.events
-    ]  # fmt: skip
+    wanted = [t for t in targets_of(session, client_id) if everybody or not t.events or event in t.events]
     if not wanted:
         return 0
     now = utcnow()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from api_help import api_of
 from sqlmodel import select, update
 from web_help import Console
+from webhook_receiver import Receiver, receiving
 
 from agent.errors import UsageError
 from agent.installation import Installation
@@ -32,44 +31,10 @@ if TYPE_CHECKING:
     from conftest import Places
 
 
-class Receiver(ThreadingHTTPServer):
-    """A receiver of webhooks on loopback: what it was sent, and what it answers."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        self.status = 204
-        super().__init__(("127.0.0.1", 0), _Answering)
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/in?x=1"
-
-
-class _Answering(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.received.append(({k.lower(): v for k, v in self.headers.items()}, body))
-        self.send_response(self.server.status)
-        if self.server.status == 302:
-            self.send_header("location", self.server.address)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture
