@@ -29,6 +29,10 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl = DateTime
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[datetime]:
+        return datetime
+
     def load_dialect_impl(self, dialect: Dialect) -> Any:
         return dialect.type_descriptor(String(26) if dialect.name == "sqlite" else DateTime(timezone=True))
 

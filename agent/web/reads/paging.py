@@ -94,6 +94,7 @@ def _typed(column: Any, value: Any) -> Any:
         found = datetime.fromisoformat(value) if wanted is datetime else value
     except (TypeError, ValueError):
         found = None
-    if not isinstance(found, wanted) or isinstance(found, bool):
+    naive = isinstance(found, datetime) and found.tzinfo is None
+    if not isinstance(found, wanted) or isinstance(found, bool) or naive:
         raise UsageError("`after` is none of the cursors that a list has given: take `next` of the last answer")
     return found
