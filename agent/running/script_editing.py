@@ -20,6 +20,7 @@ from agent.errors import Conflict, ContentError, StoreError, UsageError
 from agent.installation import Installation
 from agent.running.checking import SHIPPED_OPTIONS, Fault
 from agent.running.checking_scripts import check_script
+from agent.services.freezing import refuse_when_frozen
 
 MAIN_FILE = "script.yaml"
 #: Characters of one file.
@@ -99,6 +100,7 @@ def save(installation: Installation, edit: Edit, *, expected: str, actor: str) -
     if present.digest != expected:
         raise Conflict(f"{present.name!r} was changed by somebody else meanwhile: load it again, then edit")
     with installation.database.session() as session:
+        refuse_when_frozen(session, f"editing the script {present.name!r}")
         audit.record(
             session, actor=actor, action="script.edit", object_kind="script", object_id=present.name,
             details={"client": present.client, "old": present.digest, "new": edit.digest, "files": sorted(edit.texts)},

@@ -71,6 +71,33 @@ document.addEventListener("input", (event) => {
   }, 200);
 });
 
+// `data-to`: a form that only chooses a page; `data-action` with `data-fills`: one whose choice stands in its address.
+document.addEventListener("submit", (event) => {
+  const to = event.target.dataset.to;
+  if (!to) return;
+  event.preventDefault();
+  window.location.assign(to + encodeURIComponent(event.target.querySelector("select").value));
+});
+document.addEventListener("change", (event) => {
+  const form = event.target.matches("[data-fills]") ? event.target.closest("form[data-action]") : null;
+  if (form) form.action = form.dataset.action.replace("*", encodeURIComponent(event.target.value));
+});
+
+// `data-sortable`: rows are dragged; their numbers follow. By keyboard the numbers themselves are changed.
+for (const body of document.querySelectorAll("[data-sortable]")) {
+  let dragged = null;
+  body.addEventListener("dragstart", (event) => { dragged = event.target.closest("tr"); });
+  body.addEventListener("dragover", (event) => {
+    const over = event.target.closest("tr");
+    if (!dragged || !over || over === dragged) return;
+    event.preventDefault();
+    const after = event.clientY > over.getBoundingClientRect().top + over.offsetHeight / 2;
+    over[after ? "after" : "before"](dragged);
+    [...body.querySelectorAll("input[name=number]")].forEach((input, index) => { input.value = index + 1; });
+  });
+  body.addEventListener("dragend", () => { dragged = null; });
+}
+
 // `data-rich`: a text area with simple HTML is edited as it will look. What is sent is the text area's.
 const TOOLS = [["bold", "Bold"], ["italic", "Italic"], ["insertUnorderedList", "List"], ["createLink", "Link"]];
 for (const area of document.querySelectorAll("textarea[data-rich]")) {
