@@ -19,7 +19,7 @@ _TABLE_MODULES = (administration, contacts, directory, fields, monitors, places,
 FORBIDDEN_TABLES = frozenset(
     {
         "credential", "system_property", "notification", "user_account", "web_session", "api_token", "one_time_link",
-        "idempotency_key",
+        "idempotency_key", "webhook_target", "webhook_source",
     }
 )  # fmt: skip
 #: Largest whole result in memory, in bytes.
