@@ -7,23 +7,30 @@ from pathlib import Path
 
 import click
 import pytest
+from pydantic import BaseModel
 
 from agent.cli.main import main
 from agent.cli.reference import leaves, reference
+from agent.content import packages
 from agent.errors import ExeuntError
 from agent.functions import registry as functions
+from agent.functions.manual import renewed
 from agent.running import guardrails
 from agent.services.properties import CATALOGUE
 from agent.settings import Settings
 from agent.transports import registry as transports
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "scripts" / "README.md", *ROOT.glob("docs/*.md")])
+PACKAGES = sorted(ROOT.glob("scripts/packages/*/README.md"))
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "scripts" / "README.md", ROOT / "scripts/packages/README.md",
+     *ROOT.glob("docs/*.md"), *PACKAGES]
+)  # fmt: skip
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS = [context.command_path for _, context in leaves(main, click.Context(main, info_name="exeunt"))]
 NAMES = {
     "setting": [f"EXEUNT_{name.upper()}" for name in Settings.model_fields],
-    "function": sorted(functions.BUILT_IN),
+    "function": functions.names(),
     "transport": sorted(transports.BUILT_IN),
     "command": COMMANDS,
     "system property": list(CATALOGUE),
@@ -93,6 +100,27 @@ def code_lines(text: str) -> list[str]:
     quoted = re.findall(r"`([^`\n]+)`", text)
     lines = [line.strip().removeprefix("$ ") for line in text.splitlines()]
     return [c for c in (*quoted, *lines) if c.startswith("exeunt ")]
+
+
+@pytest.mark.parametrize("page", PACKAGES, ids=lambda page: page.parent.name)
+def test_a_package_has_its_page(page: Path) -> None:
+    """What to grant at the vendor; and where it has a table of functions, that is up to date."""
+    text = page.read_text(encoding="utf-8")
+    assert "|" in text and "exeunt package apply" in text
+    if "<!-- functions of " in text:
+        assert renewed(text) == text, f"run: python -m agent.functions.manual {page.relative_to(ROOT)}"
+
+
+def test_every_package_and_every_key_of_one_is_explained() -> None:
+    assert {p.parent.name for p in PACKAGES} == {p.parent.name for p in ROOT.glob("scripts/packages/*/package.yaml")}
+    manual = (ROOT / "scripts/packages/README.md").read_text(encoding="utf-8")
+    models: list[type[BaseModel]] = [
+        packages.PackageDefinition, packages.FieldShell, packages.SettingShell, packages.CredentialShell,
+        packages.PropertyShell, packages.PackageScript, packages.Criterion, packages.Notify, packages.Ticketing,
+    ]  # fmt: skip
+    keys = {field.alias or name for model in models for name, field in model.model_fields.items()}
+    assert {k for k in keys if f"`{k}`" not in manual and f"`{k}:" not in manual} == set()
+    assert {r.value for r in packages.Revocation if f"`{r.value}`" not in manual} == set()
 
 
 def test_the_settings_have_each_a_description() -> None:

@@ -161,6 +161,7 @@ def report_text(context: Context, lists: ResultLists) -> tuple[str, str]:
         _list("Failed" if kind == "contact" else "Failed applications", lists.failure),
         _list("A reboot is needed before it can be told", lists.reboot_needed, empty=False),
         _list("The outcome is unknown", lists.unknown, empty=False),
+        _list("Not started", lists.not_started, empty=False),
     ]
     if context.plan.get("outcome") is not None:
         parts.append(_fallback(context.plan))

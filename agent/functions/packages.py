@@ -16,6 +16,7 @@ from agent.errors import StepError, UsageError
 from agent.functions.base import Context, FinishedStep, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.contacts import SEQUENCE, TICKET, person
+from agent.functions.results import CRITERIA
 from agent.functions.tickets import about_target, target_key
 from agent.inventory import field_values
 from agent.inventory.contacts import manager_address
@@ -27,7 +28,7 @@ from agent.model.places import Contact
 from agent.model.runs import ScriptRun, StepState
 from agent.services import mail, properties, tickets
 
-CHECK, NOTE = "package.check_criteria", "package.note_child"
+CHECK, NOTE = CRITERIA, "package.note_child"
 #: Dates of a person that are columns and no extra fields.
 _DATES = {"termination date": "termination_date", "last working day": "last_working_day", "start date": "start_date"}
 _NOT_DONE = (StepState.FAILED, StepState.UNKNOWN, StepState.CANCELLED, StepState.REBOOT_NEEDED)

@@ -18,6 +18,10 @@ _OF_APPLICATION: Mapping[str, StepState] = {
 }
 
 
+#: The function that asks a package's criteria.
+CRITERIA = "package.check_criteria"
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a list: an application or script, and why it is there (None for a success)."""
@@ -28,12 +32,14 @@ class Entry:
 
 @dataclass
 class ResultLists:
-    """What counts of a run, in the order of execution. Skipped and cancelled steps are in none of the lists."""
+    """What counts of a run, in the order of execution. Other skipped and cancelled steps are in none of the lists."""
 
     success: list[Entry] = field(default_factory=list)
     failure: list[Entry] = field(default_factory=list)
     reboot_needed: list[Entry] = field(default_factory=list)
     unknown: list[Entry] = field(default_factory=list)
+    #: Packages whose criteria did not hold, with what did not.
+    not_started: list[Entry] = field(default_factory=list)
 
     @property
     def everything_came_off(self) -> bool:
@@ -76,4 +82,6 @@ def result_lists(steps: Iterable[FinishedStep]) -> ResultLists:
         for state, entry in entries_of(step) if step.in_child else ():
             if state in places:
                 places[state].append(entry if state != StepState.SUCCEEDED else Entry(entry.label))
+        if step.function == CRITERIA and step.state is StepState.SKIPPED:
+            lists.not_started.append(Entry(step.label, str(step.result.get("reason", ""))))
     return lists

@@ -35,12 +35,17 @@ def violations(lists: Mapping[str, Sequence[LoadedPackage | None]]) -> list[str]
     """
     found: dict[str, None] = {}
     for wrapper in REVOKING:
-        listed = [p for p in lists.get(wrapper, ()) if p is not None and p.definition.revocation is not Revocation.NONE]
+        listed = [p for p in lists.get(wrapper, ()) if p is not None and _revokes(p)]
         for position, later in enumerate(listed):
             for earlier in listed[:position]:
                 if earlier.definition.revocation.rank > later.definition.revocation.rank:
                     found[_violation(earlier, later, wrapper)] = None
     return list(found)
+
+
+def _revokes(package: LoadedPackage) -> bool:
+    """What keeps the ticket is to go first, and what revokes nothing may stand anywhere."""
+    return package.definition.ticketing is None and package.definition.revocation is not Revocation.NONE
 
 
 def _violation(earlier: LoadedPackage, later: LoadedPackage, wrapper: str) -> str:

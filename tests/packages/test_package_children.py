@@ -22,6 +22,7 @@ from agent.running import user_offboardings as offboardings
 from agent.running import verbs
 from agent.running.planning import draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
+from agent.services import properties
 
 TWO = PHASES[2]
 
@@ -91,6 +92,7 @@ def test_a_package_whose_criterion_fails_says_so_and_the_others_go_on(
     write_package(installation, "aero", folder=tmp_path, more=more)
     write_package(installation, "brio", folder=tmp_path, more=CRITERIA.format(name="Brio"))
     use(installation, "Aero", "Brio")
+    properties.set_value(installation, properties.TICKET_ON_SUCCESS, "1", actor="ann")
     set_field(installation, leavers.john, "Employee Type", "Contractor")
     set_field(installation, leavers.john, "Brio Id", "S1")
     set_field(installation, leavers.max, "Aero Id", "Z9")
@@ -106,6 +108,8 @@ def test_a_package_whose_criterion_fails_says_so_and_the_others_go_on(
     said = comments(installation)
     assert f"Aero - Offboarding (2 of 3): did not start\n- {reason}" in said
     assert any(c.startswith("Brio - Offboarding (3 of 3): succeeded\n- Close Brio: succeeded") for c in said)
+    # And the final report says so too.
+    assert any(f"Not started (1):\n  - Criteria of Aero - Offboarding: {reason}" in c for c in said)
     assert field(installation, leavers.john, "Offboarding Sequence") == "3"
     assert field(installation, leavers.max, "Offboarding Sequence") == "0"
     with installation.database.reading() as session:
