@@ -13,6 +13,7 @@ from agent.running import offboarding_templates as templates
 from agent.web.api.common import Answer, Body, Done, Name, api_router, place_for
 from agent.web.api.offboarding_inputs import OffboardingInputs, given
 from agent.web.asking import Here, Who
+from agent.web.reads.offboarding_templates import known_templates, require_templates
 
 router = api_router("offboardings")
 
@@ -46,16 +47,14 @@ class Users(Body):
 @router.get("/offboarding-templates")
 def list_templates(here: Here, who: Who) -> list[OffboardingTemplateOut]:
     """The templates with their options and who uses them."""
-    seen = who.clients()
     found = []
     with here.database.reading() as session:
-        for template, uses in templates.templates(session):
-            clients = [int(u.key) for u in uses if u.kind == "client"]
-            users = [u.key for u in uses if u.kind == "user" and (seen is None or u.key == who.name)]
+        for template, uses in known_templates(session, who):
             found.append(
                 OffboardingTemplateOut(
                     name=template.name, description=template.description, options=template.options,
-                    clients=[c for c in clients if seen is None or c in seen], users=users,
+                    clients=[int(u.key) for u in uses if u.kind == "client"],
+                    users=[u.key for u in uses if u.kind == "user"],
                     everyone=any(u.kind == "everyone" for u in uses),
                 )
             )  # fmt: skip
@@ -86,6 +85,7 @@ def assign_template(here: Here, who: Who, name: Name, body: Users) -> Done:
     """Let clients, users or everybody use a template without naming it. Oneself needs no permission."""
     _allowed(here, who, body)
     with here.database.session() as session:
+        require_templates(session, who, [name])
         number = templates.assign(
             session, name, actor=who.name, client_ids=body.client_ids, users=body.users, everyone=body.everyone
         )

@@ -63,6 +63,7 @@ from agent.web.api.runs import Started
 from agent.web.asking import Here, Port, Who
 from agent.web.guarding import REPORT_POLICY
 from agent.web.problems import Faults
+from agent.web.reads.offboarding_templates import require_templates
 from agent.web.reads.offboardings import OffboardingDetail, OffboardingRow, offboarding, offboardings
 from agent.web.reads.paging import Page
 from agent.web.reads.reports import run_papers
@@ -98,7 +99,7 @@ def preflight_person(here: Here, who: Who, body: PreflightIn) -> PreflightOut:
 @router.post("/offboardings/preview")
 def preview_offboardings(here: Here, who: Who, body: OffboardingIn) -> list[PersonPreview]:
     """Inputs with their sources, warnings and the very steps, person by person. Nothing is stored or started."""
-    _client(here, who, body.client_id, body.people)
+    _client(here, who, body.client_id, body.people, body.template)
     with here.database.reading() as session:
         checked = _checked(session, [_request(body.client_id, p, body) for p in body.people], who.name)
     return [_preview(here, c, who.name) for c in checked]
@@ -117,7 +118,7 @@ def _preview(here: Installation, found: Checked, actor: str) -> PersonPreview:
 @router.post("/offboardings", status_code=201)
 def plan_offboardings(here: Here, port: Port, who: Who, body: OffboardingIn) -> Planned:
     """Offboard people: now, or on a date. All are planned or none; from three people on the monitor starts them."""
-    _client(here, who, body.client_id, body.people)
+    _client(here, who, body.client_id, body.people, body.template)
     requests = [_request(body.client_id, p, body) for p in body.people]
     with here.database.reading() as session:
         _checked(session, requests, who.name)
@@ -135,15 +136,19 @@ def import_offboardings(
 
     With `dry_run` the rows are checked only. A column `client` takes a technician of the whole server.
     """
-    _client(here, who, client_id)
+    _client(here, who, client_id, template=template)
     common = Request("", f"id:{client_id}", None, template)
     with tempfile.TemporaryDirectory(prefix="exeunt-import-") as folder:
         file = Path(folder) / f"offboardings.{format}"
         file.write_text(content, encoding="utf-8", newline="")
         try:
-            if any("client" in row for _, row in read_rows(file)):
+            rows = [row for _, row in read_rows(file)]
+            # The first one of a CSV file holds its columns only.
+            named = [row.get("template") for row in (rows[1:] if format == "csv" else rows)]
+            if any("client" in row for row in rows):
                 who.require(Permission.OPERATE)
             with here.database.reading() as session:
+                require_templates(session, who, named)
                 requests = read_requests(session, file, common, actor=who.name)
         except ImportLineError as error:
             raise ImportRefused([_nameless(error)]) from None
@@ -261,10 +266,13 @@ def _run_of(session: Session, who: Principal, row_id: str) -> str:
     return row.run_id
 
 
-def _client(here: Installation, who: Principal, client_id: int, people: Sequence[Person] = ()) -> None:
-    """Raises NotFound, Forbidden unless one may offboard these people of the client."""
+def _client(
+    here: Installation, who: Principal, client_id: int, people: Sequence[Person] = (), template: str | None = None
+) -> None:  # fmt: skip
+    """Raises NotFound, Forbidden unless one may offboard these people of the client, by templates that one may know."""
     with here.database.reading() as session:
         place_for(session, who, Client, client_id, Permission.OPERATE)
+        require_templates(session, who, [template, *(person.template for person in people)])
         for person in people:
             if person.contact_id is not None:
                 found = place_for(session, who, Contact, person.contact_id)

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Form as FormBody
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from agent.access.principal import Permission
 from agent.content.user_inputs import INPUTS
-from agent.errors import NotFound, UsageError
+from agent.errors import UsageError
 from agent.model.places import Client
 from agent.running import offboarding_templates as verbs
 from agent.web.asking import Here, Who
 from agent.web.forms import Form
+from agent.web.reads.offboarding_templates import known_templates, require_templates
 from agent.web.rendering import page, redirect
 
 router = APIRouter(prefix="/offboardings/templates")
@@ -48,20 +49,12 @@ def show(request: Request, here: Here, who: Who) -> Response:
     """All templates. Who else uses one is told only to somebody who may see all clients."""
     with here.database.reading() as session:
         names = {c.client_id: c.name for c in session.exec(select(Client)) if who.can(Permission.SEE, c.client_id)}
-        found = [(t, [u for u in uses if _may_know(who, u.kind, u.key)]) for t, uses in verbs.templates(session)]
-        # What a template says may name people of a client.
-        found = [(t, uses) for t, uses in found if who.can(Permission.SEE) or uses]
+        found = known_templates(session, who)
     mine = [(i, n) for i, n in sorted(names.items(), key=lambda e: e[1]) if who.can(Permission.ADMINISTER, i)]
     return page(
         request, "offboarding_templates.html", found=found, names={str(i): n for i, n in names.items()}, mine=mine,
         inputs=[i for i in INPUTS.values() if i.name not in verbs.PERSONAL], all_clients=who.can(Permission.ADMINISTER),
     )  # fmt: skip
-
-
-def _may_know(who: Who, kind: str, key: str) -> bool:
-    if kind == "client":
-        return who.can(Permission.SEE, int(key))
-    return kind == "everyone" or key == who.name
 
 
 @router.post("/save")
@@ -88,7 +81,7 @@ def assign(request: Request, here: Here, who: Who, form: Annotated[Use, FormBody
     """Let clients, oneself or everybody use it without naming it."""
     _may_change(who, form)
     with here.database.session() as session:
-        _may_use(session, who, form.name)
+        require_templates(session, who, [form.name])
         number = verbs.assign(
             session, form.name, actor=who.name, client_ids=form.client, users=[who.name] if form.me else [],
             everyone=form.everyone,
@@ -111,13 +104,7 @@ def _may_change(who: Who, form: Use) -> None:
     if form.everyone:
         who.require(Permission.ADMINISTER)
     who.require_all(Permission.ADMINISTER, form.client)
+    if not who.can_somewhere(Permission.OPERATE):
+        who.require(Permission.OPERATE)
     if not (form.client or form.me or form.everyone):
         raise UsageError("say who uses it: a client, yourself or everybody")
-
-
-def _may_use(session: Session, who: Who, name: str) -> None:
-    """Somebody who sees some clients only cannot take over a template of others, and so read it."""
-    for template, uses in verbs.templates(session):
-        if template.name == name and (who.can(Permission.SEE) or any(_may_know(who, u.kind, u.key) for u in uses)):
-            return
-    raise NotFound(f"there is no template of offboarding options {name!r}")

@@ -23,6 +23,7 @@ from agent.running.preflight import preflight
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.web.asking import Here, Port, Who
 from agent.web.reads import wizard
+from agent.web.reads.offboarding_templates import known_templates, require_templates
 from agent.web.reads.paging import among
 from agent.web.rendering import page, redirect
 
@@ -145,7 +146,9 @@ def _wanted(session: Session, who: Who, raw: dict[str, list[str]]) -> wizard.Wan
     chosen = raw.get("client", [""])[-1]
     if not chosen.isdecimal():
         raise UsageError("choose a client first")
-    found = wizard.wanted(session, _client(session, who, int(chosen)), raw, who.name)
+    client = _client(session, who, int(chosen))
+    require_templates(session, who, (t.strip() for t in raw.get("template", ())))
+    found = wizard.wanted(session, client, raw, who.name)
     if len(found.people) > MOST_PEOPLE:
         raise UsageError(f"{len(found.people)} people are too many for one form: at most {MOST_PEOPLE}")
     return found
@@ -160,11 +163,12 @@ def _form(
     faults: list[str] | None = None,
 ) -> Response:
     template = (raw.get("template") or [""])[-1] or None
+    require_templates(session, who, [template])
     defaults = wizard.defaults_of(session, client, template, who.name)
     chosen = [c for p in raw.get("person", ()) if (c := wizard.person(session, client, p)) is not None]
     return page(
         request, "wizard.html", client=client, groups=wizard.groups(defaults, raw), raw=raw, faults=faults or [],
-        templates=[("", "that of the client"), *((t, t) for t in wizard.template_names(session))], template=template or "", chosen=chosen,
+        templates=[("", "that of the client"), *((t.name, t.name) for t, _ in known_templates(session, who))], template=template or "", chosen=chosen,
         people=wizard.people(session, client.client_id or 0, ""),
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from sqlmodel import Session, col, func, or_, select
 
 from agent.content.user_inputs import INPUTS, Input, parameter
 from agent.errors import UsageError
-from agent.model.contacts import OffboardingTemplate
 from agent.model.places import Client, Contact
 from agent.running.input_layers import DEFAULT, Resolved
 from agent.running.user_inputs import Asked, without_person
@@ -142,11 +141,6 @@ def people(session: Session, client_id: int, text: str) -> list[Contact]:
             or_(col(Contact.name).icontains(part, autoescape=True), col(Contact.email).icontains(part, autoescape=True))
         )
     return list(session.exec(query))
-
-
-def template_names(session: Session) -> list[str]:
-    """Names of the templates that can be chosen."""
-    return list(session.exec(select(OffboardingTemplate.name).order_by(OffboardingTemplate.name)))
 
 
 def _field(item: Input, defaults: Resolved, raw: Mapping[str, list[str]]) -> FormField:
