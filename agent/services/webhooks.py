@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import CursorResult, delete, or_
+from sqlalchemy import delete, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
@@ -190,9 +190,9 @@ def _insert(session: Session, model: type[SQLModel], rows: list[dict[str, Any]])
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     table = model.__table__  # type: ignore[attr-defined]
     statement: Any = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
-    done = session.execute(statement.values(rows).on_conflict_do_nothing())
-    assert isinstance(done, CursorResult)
-    return int(done.rowcount)
+    # PostgreSQL's driver does not count these rows.
+    statement = statement.values(rows).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return len(session.execute(statement).all())
 
 
 def deliveries(

@@ -50,8 +50,33 @@ schema = schemathesis.openapi.from_dict(create_app(Installation(Settings(workspa
 
 @schema.parametrize()
 @settings(
-    max_examples=3, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
+    max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 def test_it_answers_as_described(case: Any, owner: dict[str, Any]) -> None:
     case.call_and_validate(checks=CHECKS, **owner)
+
+
+DESCRIPTION = schema.raw_schema
+OPERATIONS = [(m, p, o) for p, found in DESCRIPTION["paths"].items() for m, o in found.items()]
+
+
+def test_the_description_is_complete() -> None:
+    lacking = [
+        f"{m} {p}" for m, p, o in OPERATIONS if not (o.get("description") and o.get("tags") and o.get("summary"))
+    ]
+    assert lacking == []
+    assert all({"400", "401", "403", "404", "409", "413"} <= set(o["responses"]) for _, _, o in OPERATIONS)
+    assert "HTTPValidationError" not in str(DESCRIPTION)
+    keyed = [(m, p) for m, p, o in OPERATIONS if "Idempotency-Key" in [q["name"] for q in o.get("parameters", ())]]
+    assert keyed == [(m, p) for m, p, o in OPERATIONS if m == "post" and not p.startswith("/api/v1/hooks/")]
+    assert {"token", "session", "csrf"} <= set(DESCRIPTION["components"]["securitySchemes"])
+
+
+def test_nothing_that_is_not_known_is_taken() -> None:
+    schemas = DESCRIPTION["components"]["schemas"]
+    taken = [
+        o["requestBody"]["content"]["application/json"]["schema"].get("$ref", "").rpartition("/")[2]
+        for _, _, o in OPERATIONS if "application/json" in o.get("requestBody", {}).get("content", {})
+    ]  # fmt: skip
+    assert [n for n in taken if n and schemas[n].get("additionalProperties") is not False] == []
