@@ -10,9 +10,10 @@ from agent import audit
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.output import say, show_json, show_table
-from agent.functions.backups import recorded_digest, store_at
+from agent.functions.backups import recorded_digest
 from agent.services import backup_keys, backup_reading
 from agent.services.backup_crypto import BackupDamaged
+from agent.services.backup_places import open_store
 
 
 @click.group("backup", cls=Group)
@@ -21,7 +22,7 @@ def backup() -> None:
 
 
 location_option = click.option(
-    "--location", metavar="FOLDER", help="Where the backups are. [EXEUNT_BACKUP_FOLDER]"
+    "--location", metavar="PLACE", help="Where the backups are: a folder, or s3://bucket/prefix. [EXEUNT_BACKUP_FOLDER]"
 )  # fmt: skip
 
 
@@ -32,7 +33,7 @@ location_option = click.option(
 @pass_caller
 def list_backups(caller: Caller, client: str, location: str | None, as_json: bool) -> None:
     """Show the backups, whose they are, and whether they are complete."""
-    found = backup_reading.listed(store_at(caller.installation, location), client)
+    found = backup_reading.listed(open_store(caller.installation, location), client)
     if as_json:
         show_json(found)
         return
@@ -51,7 +52,7 @@ def list_backups(caller: Caller, client: str, location: str | None, as_json: boo
 def verify(caller: Caller, name: str, location: str | None) -> None:
     """Decrypt a backup and compare every file with its digest, and the manifest with the audit trail."""
     installation = caller.installation
-    store = store_at(installation, location)
+    store = open_store(installation, location)
     faults = backup_reading.verify(store, installation.secrets, name, digest=recorded_digest(installation, name))
     if faults:
         raise BackupDamaged(f"the backup {name} is not what was written:\n" + "\n".join(faults[:100]))
@@ -67,7 +68,7 @@ def verify(caller: Caller, name: str, location: str | None) -> None:
 def restore(caller: Caller, name: str, target: Path, location: str | None) -> None:
     """Decrypt a backup into a new folder. Who did it stands in the audit trail, recorded before it begins."""
     installation = caller.installation
-    store = store_at(installation, location)
+    store = open_store(installation, location)
     about = backup_reading.manifest_of(store, installation.secrets, name).about
     with installation.database.session() as session:
         audit.record(

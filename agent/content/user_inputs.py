@@ -117,7 +117,9 @@ class UserInputs(BaseModel):
     disable_business_applications: bool = _input(True, "Disable the accounts in business applications", act=True)
     # --- phase 3: data
     backup_user_data: bool = _input(True, "Back up mailbox and files", act=True)
-    backup_location: Text = _input("", "Where backups are stored", field="backup_location")
+    backup_location: Text = _input(
+        "", "Where backups are stored: a folder, or s3://bucket/prefix", field="backup_location"
+    )
     email_retention_policy: Text = _input("", "Name of the mailbox's retention policy", field="email_retention_policy")
     convert_mailbox_to_shared: bool = _input(
         True, "Convert the mailbox to a shared one", cipp="Convert to Shared Mailbox", act=True

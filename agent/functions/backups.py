@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from agent import audit
@@ -33,7 +32,8 @@ from agent.installation import Installation
 from agent.model.runs import ScriptRun
 from agent.services import backup_keys, backup_reading, backups
 from agent.services.backup_crypto import BackupDamaged
-from agent.services.backup_stores import DirectoryStore, StoreUnavailable
+from agent.services.backup_places import open_store
+from agent.services.backup_stores import BackupStore, StoreUnavailable
 
 GIGABYTE = 1024**3
 
@@ -117,20 +117,6 @@ def _fields(location: str, manifest: backup_reading.Manifest) -> dict[str, Any]:
     }
 
 
-def store_at(installation: Installation, location: str | None) -> DirectoryStore:
-    """The store at a folder, or at the one of the settings. Raises StoreUnavailable when there is none, or no such folder."""
-    folder = Path(location) if location else installation.settings.backup_folder
-    if folder is None:
-        raise StoreUnavailable(
-            "there is no backup location: set EXEUNT_BACKUP_FOLDER, or give backup_location", code="not_configured"
-        )
-    if not folder.is_absolute():
-        raise StoreUnavailable(
-            f"the backup location {str(folder)!r} is not the full path of a folder", code="not_configured"
-        )
-    return DirectoryStore(folder)
-
-
 def recorded_digest(installation: Installation, backup: str) -> str | None:
     """The digest of a backup's manifest as the audit trail has it, None when it has none."""
     with installation.database.session() as session:
@@ -138,11 +124,11 @@ def recorded_digest(installation: Installation, backup: str) -> str | None:
     return str(found[0].details["sha256"]) if found else None
 
 
-def _store(context: Context) -> DirectoryStore:
+def _store(context: Context) -> BackupStore:
     with context.installation.database.reading() as session:
         inputs = people.inputs_of(session, session.get(ScriptRun, context.root_id))
     location = inputs.get("backup_location")
-    return store_at(context.installation, str(location) if location else None)
+    return open_store(context.installation, str(location) if location else None, context.client_id)
 
 
 @contextmanager
@@ -184,7 +170,7 @@ class VerifyBackups(Function[NoParameters]):
         checked, error = [], None
         for result in made:
             with _typed():
-                store = store_at(context.installation, str(result["backup_store"]))
+                store = open_store(context.installation, str(result["backup_store"]), context.client_id)
                 digest = recorded_digest(context.installation, str(result["backup"]))
                 faults = backup_reading.verify(
                     store, context.installation.secrets, str(result["backup"]), digest=digest

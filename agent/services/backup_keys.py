@@ -6,8 +6,7 @@ Every store that was ever written to stands in the audit trail, so none is forgo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -17,8 +16,9 @@ from agent.errors import NotFound
 from agent.model.administration import AuditEntry
 from agent.secrets import SecretBox
 from agent.services.backup_reading import HEADER, header_of
-from agent.services.backup_stores import DirectoryStore, StoreUnavailable
+from agent.services.backup_stores import BackupStore, StoreUnavailable
 
+OpenStore = Callable[[str], BackupStore]
 BEGIN, FORGET = "backup.begin", "backup.forget"
 
 
@@ -41,10 +41,13 @@ def forget(session: Session, location: str, *, actor: str) -> None:
     )
 
 
-def rewrap(session: Session, box: SecretBox) -> int:
-    """Wrap the keys of all backups that can be reached with the first key; how many. Doing it again is harmless."""
+def rewrap(session: Session, box: SecretBox, open_store: OpenStore) -> int:
+    """Wrap the keys of all backups that can be reached with the first key; how many. Doing it again is harmless.
+
+    open_store: the store at a location; raises StoreUnavailable.
+    """
     count = 0
-    for store, name, header in _headers(session):
+    for store, name, header in _headers(session, open_store)[0]:
         if not box.fits_first_key(header["key"]):
             content = {**header, "key": box.rotate(header["key"])}
             store.put(name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
@@ -52,22 +55,26 @@ def rewrap(session: Session, box: SecretBox) -> int:
     return count
 
 
-def still_need_old_key(session: Session, box: SecretBox) -> list[str]:
+def still_need_old_key(session: Session, box: SecretBox, open_store: OpenStore) -> list[str]:
     """Backups whose key needs an old key, and stores that cannot be asked."""
-    found = [
-        f"{store.location}/{name}" for store, name, header in _headers(session) if not box.fits_first_key(header["key"])
-    ]
-    return found + [where for where in locations(session) if not Path(where).is_dir()]
+    found, away = _headers(session, open_store)
+    left = [f"{store.location}/{name}" for store, name, header in found if not box.fits_first_key(header["key"])]
+    return left + away
 
 
-def _headers(session: Session) -> Iterator[tuple[DirectoryStore, str, dict[str, Any]]]:
+def _headers(
+    session: Session, open_store: OpenStore
+) -> tuple[list[tuple[BackupStore, str, dict[str, Any]]], list[str]]:  # fmt: skip
+    """Every header that can be read, and the locations that cannot be asked."""
+    found: list[tuple[BackupStore, str, dict[str, Any]]] = []
+    away = []
     for where in locations(session):
-        store = DirectoryStore(Path(where))
         try:
-            names = store.names(f"*/*/{HEADER}")
+            store = open_store(where)
+            for name in store.names(f"*/*/{HEADER}"):
+                header = header_of(store, name.rpartition("/")[0])
+                if header is not None:
+                    found.append((store, name, header))
         except StoreUnavailable:
-            continue
-        for name in names:
-            header = header_of(store, name.rpartition("/")[0])
-            if header is not None:
-                yield store, name, header
+            away.append(where)
+    return found, away

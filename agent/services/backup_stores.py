@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
 
 class StoreUnavailable(ExeuntError):
-    """A backup store cannot be used now. `code`: disk_full, unreachable or not_configured."""
+    """A backup store cannot be used now. `code`: disk_full, unreachable, forbidden, no_bucket or not_configured."""
 
     def __init__(self, message: str, *, code: str) -> None:
         self.code = code
@@ -127,10 +127,7 @@ class DirectoryStore:
             yield
 
     def _path(self, name: str, *, make: bool) -> Path:
-        parts = name.split("/")
-        if not all(_NAME.fullmatch(part) for part in parts):
-            raise NotFound(f"{name!r} is no name of an object in a backup store")
-        path = self.root.joinpath(*parts)
+        path = self.root.joinpath(*parts_of(name))
         if make:
             self._there()
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,6 +146,14 @@ class DirectoryStore:
             yield
         except OSError as error:
             raise refused(self.location, error) from error
+
+
+def parts_of(name: str) -> list[str]:
+    """The parts of an object's name. Raises NotFound for what is no such name, such as one that leads out of a store."""
+    parts = name.split("/")
+    if not all(_NAME.fullmatch(part) for part in parts):
+        raise NotFound(f"{name!r} is no name of an object in a backup store")
+    return parts
 
 
 def refused(location: str, error: OSError) -> StoreUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -17,6 +18,7 @@ from agent.model.tickets import Notification
 from agent.model.webhooks import WebhookSource, WebhookTarget
 from agent.secrets import PREFIX, SecretBox, keep_first_key, load_secret_box
 from agent.services import backup_keys
+from agent.services.backup_places import open_store
 
 
 def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
@@ -25,7 +27,15 @@ def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
     All or nothing; doing it again is harmless. Raises SettingsError when one of them cannot be decrypted.
     """
     box = load_secret_box(installation.settings)
-    counts = {"credentials": 0, "fields": 0, "properties": 0, "authenticator apps": 0, "links": 0, "mail": 0, "webhooks": 0}
+    counts = {
+        "credentials": 0,
+        "fields": 0,
+        "properties": 0,
+        "authenticator apps": 0,
+        "links": 0,
+        "mail": 0,
+        "webhooks": 0,
+    }
     with installation.database.session() as session:
         for kind, row, attribute in _tokens(session):
             if isinstance(row, ExtraFieldData):
@@ -33,7 +43,7 @@ def rotate(installation: Installation, *, actor: str) -> dict[str, int]:
             setattr(row, attribute, box.rotate(getattr(row, attribute)))
             session.add(row)
             counts[kind] += 1
-        counts["backups"] = backup_keys.rewrap(session, box)
+        counts["backups"] = backup_keys.rewrap(session, box, partial(open_store, installation))
         audit.record(
             session, actor=actor, action="secrets.rotate", object_kind="installation", object_id="secrets",
             details={"rotated": sum(counts.values())},
@@ -48,7 +58,7 @@ def drop_old_keys(installation: Installation, *, actor: str) -> int:
         left = sum(not box.fits_first_key(getattr(row, attribute)) for _, row, attribute in _tokens(session))
         if left:
             raise Conflict(f"{left} secrets still need an old key: rotate first")
-        backups = backup_keys.still_need_old_key(session, box)
+        backups = backup_keys.still_need_old_key(session, box, partial(open_store, installation))
         if backups:
             raise Conflict(
                 f"backups may still need an old key, which is kept: {', '.join(backups[:5])}; mount their store and rotate "

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from agent.access.principal import Permission, Principal
 from agent.errors import NotFound
-from agent.functions.backups import recorded_digest, store_at
+from agent.functions.backups import recorded_digest
 from agent.installation import Installation
 from agent.services import backup_reading
+from agent.services.backup_places import open_store
 from agent.services.backup_reading import listed
 from agent.web.api.common import Answer, Body, api_router
 from agent.web.asking import Here, Who
@@ -50,7 +51,7 @@ def list_backups(
     """The backups in the folder of the settings, whose they are, and whether they are complete."""
     if not who.can_somewhere(Permission.SEE):
         who.require(Permission.SEE)
-    return [_out(b) for b in listed(store_at(here, None), client) if _is_seen(who, b)]
+    return [_out(b) for b in listed(open_store(here, None), client) if _is_seen(who, b)]
 
 
 @router.post("/backups/verify")
@@ -58,13 +59,13 @@ def verify_backup(here: Here, who: Who, body: BackupName) -> Verified:
     """Decrypt a backup and compare every file with its digest, and the manifest with the audit trail. It may take long."""
     _find(here, who, body.backup)
     faults = backup_reading.verify(
-        store_at(here, None), here.secrets, body.backup, digest=recorded_digest(here, body.backup)
+        open_store(here, None), here.secrets, body.backup, digest=recorded_digest(here, body.backup)
     )
     return Verified(backup=body.backup, ok=not faults, faults=faults[:100])
 
 
 def _find(here: Installation, who: Principal, name: str) -> None:
-    found = next((b for b in listed(store_at(here, None)) if b["backup"] == name), None)
+    found = next((b for b in listed(open_store(here, None)) if b["backup"] == name), None)
     if found is None or not _is_seen(who, found):
         raise NotFound(f"there is no backup {name!r}")
     who.require(Permission.OPERATE, found.get("client_id"))
