@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from sqlalchemy import text
 from sqlmodel import col, select
 from web_help import Console, Person, axe_finds_nothing, browsing, fits, picture
 
@@ -419,6 +420,30 @@ def test_what_a_person_had_comes_back(console: Console) -> None:
     assert console.colleague.post(path, data=data).status_code == 303
     with console.installation.database.reading() as session:
         assert [e.state for e in contacts.equipment_of(session, contact_id=people[0].contact_id)] == ["returned"]
+
+
+def test_a_person_is_given_something_and_a_computer_is_looked_for(console: Console) -> None:
+    with console.installation.database.session() as session:
+        ada = places.add_contact(session, client_id=console.places.contoso, name="Ada", actor="ann").contact_id
+        session.execute(text("UPDATE computers SET lastcontact = NULL"))
+    path, data = f"/contacts/{ada}/equipment", {"name": "Badge", "kind": "badge", "due": "2026-12-31"}
+    assert [p.post(path, data=data).status_code for p in (console.viewer, console.stranger, console.nobody)] == [
+        403,
+        404,
+        303,
+    ]
+    assert console.colleague.post(path, data=data | {"due": "soon"}).status_code == 400
+    assert console.colleague.post(path, data=data).status_code == 303
+    assert "Badge" in console.viewer.get(f"/contacts/{ada}").text
+    address = f"/computers/{console.places.contoso_computers[0]}"
+    assert [p.post(f"{address}/probe").status_code for p in (console.viewer, console.stranger, console.nobody)] == [
+        403,
+        404,
+        303,
+    ]
+    assert console.colleague.post(f"{address}/probe").status_code == 303
+    with console.installation.database.reading() as session:
+        assert session.get_one(Computer, console.places.contoso_computers[0]).last_contact is not None
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (1440, True)])

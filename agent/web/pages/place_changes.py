@@ -16,7 +16,7 @@ from agent.inventory.lookup import Place, path
 from agent.inventory.lookup import place_id as id_of
 from agent.model.places import AgentComputerData, Client, Computer, Contact, Location
 from agent.web.api.common import MOST_ID, client_of, place_for
-from agent.web.api.computers import check_way
+from agent.web.api.computers import check_way, probe_computer
 from agent.web.asking import Here, Who
 from agent.web.forms import Form
 from agent.web.pages.place_routes import Kind, PlaceId, Posted, address, place_of
@@ -233,6 +233,36 @@ def alerting(
             session, place_id, actor=who.name, no_alerts=form.no_alerts, window=window, clear_window=window is None
         )
     return redirect(request, address("computer", place_id), "alerts are changed")
+
+
+@router.post("/computers/{place_id:int}/probe")
+def probe(request: Request, here: Here, who: Who, place_id: PlaceId) -> Response:
+    """Look from outside whether a computer is there; one that answers was in contact now."""
+    found = probe_computer(here, who, place_id)
+    said = "it answered: it was in contact now" if found.reachable else "it did not answer"
+    return redirect(request, address("computer", place_id), said + (f" ({found.detail})" if found.detail else ""))
+
+
+class AssignForm(Form):
+    """Something that a person is given."""
+
+    name: str = Field(min_length=1, max_length=200)
+    kind: str = Field("", max_length=200)
+    serial: str = Field("", max_length=200)
+    asset_tag: str = Field("", max_length=200)
+    due: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+
+
+@router.post("/contacts/{place_id:int}/equipment")
+def assign(
+    request: Request, here: Here, who: Who, place_id: PlaceId, form: Annotated[AssignForm, FormBody()]
+) -> Response:  # fmt: skip
+    """Note that a person has something that must come back."""
+    with here.database.session() as session:
+        person = place_for(session, who, Contact, place_id, Permission.OPERATE)
+        given = form.model_dump(exclude={"csrf", "due"})
+        contacts.assign(session, person, given.pop("name"), actor=who.name, due=form.due or None, **given)
+    return redirect(request, address("contact", place_id), f"{form.name} is on record")
 
 
 class GivenBack(Form):
