@@ -13,6 +13,7 @@ from agent.cli.lazy import Group, command
 from agent.cli.monitor_run import Options, run_now
 from agent.cli.output import say, show_details, show_json, show_table
 from agent.cli.places import LEVELS
+from agent.content.durations import in_words
 from agent.errors import NotFound, UsageError
 from agent.inventory import lookup
 from agent.model.monitors import FailingRow
@@ -43,7 +44,7 @@ def list_monitors(caller: Caller, as_json: bool) -> None:
 
 
 def _row(found: MonitorListing) -> dict[str, Any]:
-    return {**vars(found), "interval": str(found.interval)}
+    return {**vars(found), "interval": in_words(found.interval)}
 
 
 @command(monitor, "show", "exeunt monitor show Offboarding", "exeunt monitor show Offboarding --json")

@@ -30,6 +30,16 @@ def parse_duration(value: Any) -> timedelta:
         raise wrong from None
 
 
+def in_words(value: timedelta) -> str:
+    """`5 minutes`, `1 day`, `1 hour 30 minutes`: as content writes it, down to whole seconds."""
+    rest, parts = value // timedelta(seconds=1), []
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    return " ".join(parts) or "0 seconds"
+
+
 def _seconds(value: timedelta) -> str:
     """A form that `parse_duration` reads back without loss."""
     whole, micro = value // timedelta(seconds=1), value.microseconds

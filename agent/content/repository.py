@@ -155,7 +155,9 @@ class ContentRepository:
             s.name for s in self._content.scripts
             if s.client is None and s.definition.role is Role.CHILD and s.definition.target == target
         ]  # fmt: skip
-        return f"list the scripts it shall run by {use}; shipped for a {target}: {', '.join(sorted(fitting))}"
+        named = sorted(fitting)[:6]
+        more = f" and {len(fitting) - len(named)} more, see `exeunt script list`" if len(fitting) > len(named) else ""
+        return f"list the scripts it shall run by {use}; shipped for a {target}: {', '.join(named)}{more}"
 
     def _child(self, listing: LoadedClient, wrapper: str, position: int) -> LoadedScript:
         name, place = listing.definition.scripts[wrapper][position], ("scripts", wrapper, position)

@@ -114,7 +114,10 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = _answer(request, error.status_code, str(error.detail))
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "there is nothing at this address"
+    answer = _answer(request, error.status_code, detail)
     # Such as `Allow` with 405.
     answer.headers.update(error.headers or {})
     return answer

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from playwright.sync_api import Browser
-from web_help import Console, axe_finds_nothing, browsing, fits, picture
+from web_help import Console, axe_finds_nothing, browsing, fits, picture, serving, sign_in_as
 
+from agent.access.principal import Grant, Role
 from agent.installation import Installation
 from agent.inventory import field_values, places
 from agent.inventory.reach import flagged_count
 from agent.model.contacts import ContactOffboarding
 from agent.model.fields import Form
 from agent.model.runs import ScriptRevision, ScriptRun
+from agent.web.asking import COOKIE
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -102,6 +105,15 @@ def test_who_leaves_next_and_what_waits_is_told(console: Console) -> None:
     text = console.viewer.get("/").text
     assert "&lt;b&gt;Ada" in text and "2026-12-31" in text and "Waiting for somebody" in text
     assert "Ada" not in console.stranger.get("/").text and "Waiting for somebody" not in console.stranger.get("/").text
+
+
+def test_an_empty_inventory_says_where_to_begin(installation: Installation) -> None:
+    token = sign_in_as(installation, "first", (Grant(Role.ADMINISTRATOR),))
+    with serving(installation) as address, httpx.Client(base_url=address, cookies={COOKIE: token}) as client:
+        assert "First steps" in client.get("/").text
+        with installation.database.session() as session:
+            places.add_client(session, name="Contoso", actor="first")
+        assert "First steps" not in client.get("/").text
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from sqlmodel import Session, col, or_, select
 
+from agent.content.durations import in_words
 from agent.errors import NotFound
 from agent.inventory import lookup
 from agent.model.fields import Form
@@ -84,7 +85,7 @@ def monitor_row(found: MonitorListing, clients: Collection[int] | None) -> Monit
     values = {n: getattr(found, n) for n in MonitorRow.model_fields if n != "interval"}
     if clients is not None:
         values |= dict.fromkeys(_COUNTS)
-    return MonitorRow(**values, interval=str(found.interval))
+    return MonitorRow(**values, interval=in_words(found.interval))
 
 
 def failing(

@@ -63,6 +63,8 @@ class Leaver(BaseModel):
 class Overview(BaseModel):
     """The first page."""
 
+    #: False: one sees no client yet, and there is nothing to look at.
+    has_places: bool
     figures: list[Figure]
     standing_flags: list[Standing]
     #: Runs that wait for somebody: held, or not well in the last days.
@@ -97,7 +99,9 @@ def overview(session: Session, clients: Collection[int] | None, *, online_second
         *_flagged(session, clients, online_seconds),
         *_open(session, clients),
     ]
+    a_client = select(Client.client_id).where(among(col(Client.client_id), clients)).limit(1)
     return Overview(
+        has_places=session.exec(a_client).first() is not None,
         figures=figures, standing_flags=_standing(session, clients), attention=_attention(session, clients),
         leavers=_leavers(session, clients), last_runs=runs(session, clients, limit=8).items,
     )  # fmt: skip
