@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from agent.errors import StepError
 from agent.functions.base import Context, Function, Outcome
@@ -255,6 +255,39 @@ class CloseOffboarding(Function[CloseParameters]):
             description="No step of the offboarding made a complete backup. Do it by hand, or mend the step and run again.",
             origin=f"run:{context.root_id}:backup", blocks_deletion=True,
         ).id  # fmt: skip
+
+
+class UndoParameters(StatusParameters):
+    """The status before the run, and the run whose changes are taken back."""
+
+    run: str = Field(min_length=1, max_length=100)
+
+
+class UndoOffboarding(Function[UndoParameters]):
+    """Gives the record its status from before a run, and takes the retention away that would delete the accounts."""
+
+    name = "contact.undo_offboarding"
+    summary = "Set the person's status back, and end the retention and forwarding that a run had begun"
+    Parameters = UndoParameters
+    repeatable = True
+
+    def preview(self, parameters: UndoParameters) -> str:
+        """What would be done."""
+        return f"set the contact's status to {parameters.status}, and take back the retention of run {parameters.run}"
+
+    def do(self, context: Context, parameters: UndoParameters) -> Outcome:
+        """Both in one transaction."""
+        with context.installation.database.session() as session:
+            contact = person(session, context)
+            old = contact.status
+            mine = (ContactOffboarding.contact_id == context.target_id, ContactOffboarding.run_id == parameters.run)
+            row = session.exec(select(ContactOffboarding).where(*mine)).first()
+            until = None
+            if row is not None:
+                until, row.closed_at, row.retention_until, row.forwarding_until = row.retention_until, None, None, None
+                session.add(row)
+            places.change(session, contact, actor=context.root_script, status=parameters.status)
+        return Outcome.succeeded(old=old, status=parameters.status, retention_taken_back=_shown(until))
 
 
 class CheckDeletion(Function[NoParameters]):

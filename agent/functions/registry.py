@@ -43,6 +43,7 @@ BUILT_IN: dict[str, str] = {
     "assets.create_return_list": "agent.functions.contacts:CreateReturnList",
     "contact.set_status": "agent.functions.contacts:SetStatus",
     "contact.close_offboarding": "agent.functions.contacts:CloseOffboarding",
+    "contact.undo_offboarding": "agent.functions.contacts:UndoOffboarding",
     "contact.check_deletion": "agent.functions.contacts:CheckDeletion",
     "contact.mark_deleted": "agent.functions.contacts:MarkDeleted",
     "contact.forwarding_ended": "agent.functions.contacts:EndForwarding",

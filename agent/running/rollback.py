@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from agent import audit
 from agent.errors import Conflict, UsageError
 from agent.functions.active_directory import snapshots as active_directory
+from agent.functions.contacts import SetStatus
 from agent.functions.microsoft365 import grants
 from agent.functions.microsoft365 import snapshots as microsoft365
 from agent.installation import Installation
@@ -102,6 +103,7 @@ def draft_rollback(installation: Installation, given: str, *, actor: str, reason
         for system, step in found.items():
             kept = _kept(session, run, system, step)
             parameters |= {f"{system.prefix}_account": kept["id"], f"{system.prefix}_snapshot": kept["snapshot"]}
+        parameters |= _record(run, steps)
         of_target = statements.active_runs(session, [(run.target_kind, run.target_id)])
         for other in of_target.get((run.target_kind, run.target_id), ()):
             raise Conflict(f"another run on {run.target_name} is {other.state} ({other.id}): wait for it, or cancel it")
@@ -112,7 +114,7 @@ def draft_rollback(installation: Installation, given: str, *, actor: str, reason
     taken = [(s.result or {})["snapshot"] for s in found.values()]
     return Rollback(
         run.id, run.client_id, " and ".join(t["account"] for t in taken), min(t["taken_at"] for t in taken),
-        _lost(steps, run, found), draft,
+        _lost(steps, run, found, parameters.get("contact_status")), draft,
     )  # fmt: skip
 
 
@@ -168,7 +170,16 @@ def _kept(session: Session, run: ScriptRun, system: System, step: RunStep) -> di
     return {"id": str(result[system.account]), "snapshot": json.dumps(snapshot, ensure_ascii=False)}
 
 
-def _lost(steps: Sequence[RunStep], run: ScriptRun, found: dict[System, RunStep]) -> tuple[str, ...]:
+def _record(run: ScriptRun, steps: Sequence[RunStep]) -> dict[str, str]:
+    """The status that the person had when the run began; nothing for a run that did not change it."""
+    changed = (s.result or {} for s in steps if s.function == SetStatus.name and s.state == StepState.SUCCEEDED)
+    before = next((str(r["old"]) for r in changed if r.get("old")), None)
+    return {} if before is None else {"contact_status": before, "contact_run": run.id}
+
+
+def _lost(
+    steps: Sequence[RunStep], run: ScriptRun, found: dict[System, RunStep], status: str | None
+) -> tuple[str, ...]:  # fmt: skip
     """What the restoration does not touch, in words."""
     restored = frozenset[str]().union(*(s.restored for s in found))
     done = [s for s in steps if s.state in _MAY_BE_DONE and s.function not in restored]
@@ -178,5 +189,9 @@ def _lost(steps: Sequence[RunStep], run: ScriptRun, found: dict[System, RunStep]
         if step.options.get("destructive") or step.function in _STAYS
     ]
     again = [f"what run {run.retry_of} changed before this repetition of it"] if run.retry_of else []
-    record = f"the record of {run.target_name}: set status and dates back yourself, or the monitor offboards again"
+    record = (
+        f"the record of {run.target_name}: set status and dates back yourself, or the monitor offboards again"
+        if status is None
+        else f"the record of {run.target_name} but the status, which becomes {status}: set the dates back yourself"
+    )
     return (*(c for system in found for c in system.cannot), *again, *others, record)

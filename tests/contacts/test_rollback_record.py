@@ -1,0 +1,101 @@
+"""After a rollback the person's record is what it was: status, and no retention that would delete the account again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import snapshot_functions
+from people_help import CHILDREN, People, PlayedEngine, write_children
+from sqlmodel import select
+
+from agent.functions import registry
+from agent.installation import Installation
+from agent.inventory import places
+from agent.inventory.lookup import get
+from agent.inventory.retention import deletion_refusal
+from agent.model.base import utcnow
+from agent.model.contacts import ContactOffboarding
+from agent.model.places import Contact
+from agent.running import user_offboardings as offboardings
+from agent.running import verbs
+from agent.running.rollback import draft_rollback, store_rollback
+from agent.running.user_offboardings import Request
+
+SNAPSHOT = "  - {name: Snapshot, function: ad.snapshot, with: {account: '@employee_email@'}}\n"
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, attribute in (("snapshot", "Take"), ("restore_from_snapshot", "Restore")):
+        monkeypatch.setitem(registry.BUILT_IN, f"ad.{name}", f"snapshot_functions:{attribute}")
+    registry.get.cache_clear()
+    script = CHILDREN["close_account"]
+    monkeypatch.setitem(CHILDREN, "close_account", script.replace("steps:\n", f"steps:\n{SNAPSHOT}"))
+    snapshot_functions.RESTORED.clear()
+    snapshot_functions.BROKEN.clear()
+    yield
+    registry.get.cache_clear()
+
+
+def offboard(installation: Installation, engine: PlayedEngine, person: str) -> str:
+    with installation.database.session() as session:
+        given = {"backup_user_data": False, "termination_type": "voluntary"}
+        row = offboardings.plan(session, Request(person, given=given), actor="ann").row.id
+    stored = offboardings.run_now(installation, engine, [row], actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    return stored.run_ids[0]
+
+
+def roll_back(installation: Installation, engine: PlayedEngine, run: str) -> tuple[str, ...]:
+    found = draft_rollback(installation, run, actor="ann", reason="she stays")
+    stored = store_rollback(installation, found, actor="ann", reason="she stays")
+    verbs.release(installation, engine, stored.id, actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    return found.cannot_be_restored
+
+
+def status(installation: Installation, contact_id: int) -> str:
+    with installation.database.reading() as session:
+        return get(session, Contact, contact_id).status
+
+
+@pytest.mark.parametrize("before", ["Active", "On Leave", "Terminated"])
+def test_the_status_is_what_it_was_and_nothing_deletes_the_account(
+    any_installation: Installation, people: People, engine: PlayedEngine, directory: None, before: str
+) -> None:
+    write_children(any_installation)
+    with any_installation.database.session() as session:
+        for person in (people.john, people.max):
+            places.change(session, get(session, Contact, person), actor="hr", status=before)
+    run = offboard(any_installation, engine, "john@contoso.example")
+    offboard(any_installation, engine, "max@fabrikam.example")
+    assert status(any_installation, people.john) == status(any_installation, people.max) == "Former Employee"
+    lost = roll_back(any_installation, engine, run)
+    assert f"the status, which becomes {before}" in lost[-1]
+    assert [people.john] == snapshot_functions.RESTORED
+    assert status(any_installation, people.john) == before
+    assert status(any_installation, people.max) == "Former Employee", "the other client's person stays offboarded"
+    later = utcnow() + timedelta(days=4000)
+    with any_installation.database.reading() as session:
+        refusal = deletion_refusal(session, people.john, now=later)
+        assert refusal is not None and refusal.code == "not_offboarded"
+        rows = {r.contact_id: r for r in session.exec(select(ContactOffboarding))}
+        assert rows[people.john].retention_until is None and rows[people.max].retention_until is not None
+
+
+def test_while_the_account_is_not_back_the_record_says_so(
+    installation: Installation, two_clients: object, directory: None
+) -> None:
+    from people_help import add_people
+
+    write_children(installation)
+    people, engine = add_people(installation, two_clients), PlayedEngine(installation)  # type: ignore[arg-type]
+    run = offboard(installation, engine, "john@contoso.example")
+    snapshot_functions.BROKEN.add(people.john)
+    roll_back(installation, engine, run)
+    assert status(installation, people.john) == "Former Employee"
+    snapshot_functions.BROKEN.clear()
+    roll_back(installation, engine, run)
+    assert status(installation, people.john) == "Active"
