@@ -81,6 +81,8 @@ class FinishedStep:
     #: The step stands in a child script (not in the wrapper itself): it counts for @Success@ and @Failure@.
     in_child: bool
     finished_at: datetime | None = None
+    #: Its parameters as far as they were known when the run was planned.
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Context(Protocol):

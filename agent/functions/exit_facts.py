@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from agent.model.runs import StepState
 
 #: Reads one value from a finished step; None: it was not measured.
 Source = Callable[[FinishedStep], Any]
+#: The parameter of a step that says which part of the report its result fills, for functions that may do anything.
+REPORT = "report"
 #: States of a step that stand for "this was not done", or is not known to be.
 NOT_DONE = (StepState.FAILED, StepState.UNKNOWN, StepState.CANCELLED, StepState.REBOOT_NEEDED)
 #: Outcomes of one thing among several of a step. Whatever is in neither is not known.
@@ -39,16 +41,21 @@ class Row:
     """What the result of one function means for the exit report."""
 
     function: str
-    #: As it stands in `completed_steps` and `failed_steps`.
+    #: As it stands in `completed_steps` and `failed_steps`; empty: by the name of the step.
     step: str
     fields: tuple[Field, ...] = ()
     #: It closes an account: counted, and asked for `account_disabled`.
     closes_account: bool = False
+    #: Key and name of the application that it is about, which stands among the business applications; None: none.
+    application: Callable[[FinishedStep], tuple[str, str]] | None = None
+    #: What it deactivates of the things that let somebody in or pay: `building_access_badge`, `parking_pass`, `credit_card`.
+    deactivates: str | None = None
     #: It preserves data: while it has failed, data is at risk.
     keeps_data: bool = False
-    #: How many permissions it took away.
+    #: How many permissions it took away, and how many groups of other systems than those that the report lists.
     revoked: Source | None = None
-    #: What the section `verification` calls it.
+    groups: Source | None = None
+    #: What the section `verification` calls it; empty: as the step is called.
     check: str | None = None
 
 
@@ -74,9 +81,12 @@ class Facts:
     completed_labels: list[str] = field(default_factory=list)
     failed: list[FailedStep] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
-    #: For each step that closes an account, whether it is closed.
-    accounts: list[bool | None] = field(default_factory=list)
+    #: For each account that was to be closed, by its system, whether it is.
+    accounts: dict[str, bool | None] = field(default_factory=dict)
+    #: Thing -> whether it is deactivated, and the numbers of those that were found.
+    deactivated: dict[str, tuple[bool | None, list[str]]] = field(default_factory=dict)
     permissions_revoked: int | None = None
+    groups_elsewhere: int | None = None
 
     @property
     def data_at_risk(self) -> bool:
@@ -86,9 +96,10 @@ class Facts:
     @property
     def account_disabled(self) -> bool | None:
         """Whether every account that was to be closed is; None when that is not known, or none was to be closed."""
-        if not self.accounts:
+        found = self.accounts.values()
+        if not found:
             return None
-        return False if False in self.accounts else None if None in self.accounts else True
+        return False if False in found else None if None in found else True
 
     def get(self, path: str) -> Any:
         """A value by its path, None where nothing was measured."""
@@ -102,7 +113,7 @@ def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
     """The facts of steps in the order of execution. Skipped steps had nothing to do and add nothing."""
     facts = Facts()
     for step in steps:
-        row = table.get(step.function or "") or Row(step.function or "", step_word(step.function or step.name))
+        row = row_of(step, table)
         if step.state == StepState.SUCCEEDED:
             facts.completed.append(row.step)
             facts.completed_labels.append(step.label)
@@ -114,13 +125,24 @@ def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
     return facts
 
 
+def row_of(step: FinishedStep, table: Mapping[str, Row]) -> Row:
+    """What a step means: by its parameter `report`, else by its function."""
+    report = step.planned.get(REPORT)
+    row = table.get(f"{REPORT} {report}") if report else table.get(step.function or "")
+    row = row or Row(step.function or "", step_word(step.function or step.name))
+    word = step_word(step.name)
+    return replace(row, step=row.step or word, check=word if row.check == "" else row.check)
+
+
 def _take(facts: Facts, step: FinishedStep, row: Row) -> None:
     for entry in row.fields:
         value = entry.source(step)
         if value is not None:
             _put(facts.sections, entry, value)
-    if row.closes_account:
-        facts.accounts.append(done(step))
+    _take_account(facts, step, row)
+    if row.deactivates is not None:
+        before = facts.deactivated.get(row.deactivates, (None, []))
+        facts.deactivated[row.deactivates] = (done(step), [*before[1], *_names(step)])
     if row.check is not None:
         verified = done(step)
         facts.checks.append(
@@ -129,6 +151,24 @@ def _take(facts: Facts, step: FinishedStep, row: Row) -> None:
     taken = row.revoked(step) if row.revoked else None
     if taken is not None:
         facts.permissions_revoked = (facts.permissions_revoked or 0) + taken
+    left = row.groups(step) if row.groups else None
+    if left is not None:
+        facts.groups_elsewhere = (facts.groups_elsewhere or 0) + left
+
+
+def _take_account(facts: Facts, step: FinishedStep, row: Row) -> None:
+    """Several steps may close one account, such as suspending and deleting it: one that was done is enough."""
+    key, name = row.application(step) if row.application else (row.function.partition(".")[0], "")
+    if row.closes_account:
+        found = (facts.accounts[key], done(step)) if key in facts.accounts else (done(step),)
+        facts.accounts[key] = True if True in found else None if None in found else False
+    if row.application:
+        applications = facts.sections.setdefault("account_actions", {}).setdefault("business_applications", {})
+        applications[key] = {"name": name, "disabled": facts.accounts.get(key)}
+
+
+def _names(step: FinishedStep) -> list[str]:
+    return [str(e["name"]) for e in _things(step, "entries", None) or () if e.get("name")]
 
 
 def _error(step: FinishedStep) -> dict[str, Any]:

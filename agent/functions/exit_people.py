@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -131,14 +132,22 @@ def tasks_of(session: Session, run: ScriptRun) -> list[ManualTask]:
     return list(session.exec(query))
 
 
-def assets(equipment: Iterable[Equipment], tasks: Iterable[ManualTask], tickets: Mapping[int, str]) -> dict[str, Any]:
+def assets(
+    equipment: Iterable[Equipment], tasks: Iterable[ManualTask], tickets: Mapping[int, str],
+    measured: Mapping[str, tuple[bool | None, list[str]]],
+) -> dict[str, Any]:  # fmt: skip
     """The section `assets_tracking`. A second badge or set of keys stands among the equipment.
 
-    `tickets`: id of a thing -> the ticket about its return.
+    `tickets`: id of a thing -> the ticket about its return. `measured`: thing -> whether a step deactivated it, and the
+    numbers that its system showed.
 
-    Whether a badge, pass or card is deactivated is what the task about it says; without one it is not known.
+    Whether a badge, pass or card is deactivated is what the step or the task about it says; without one it is not known.
+    One that only its system knows stands here too; whether it must be returned is not known then.
     """
-    off = {_OF_MATTER[t.matter]: t.state == "done" for t in tasks if t.matter in _OF_MATTER and t.state != "cancelled"}
+    off: dict[str, bool | None] = {
+        _OF_MATTER[t.matter]: t.state == "done" for t in tasks if t.matter in _OF_MATTER and t.state != "cancelled"
+    }
+    off |= {thing: True if closed or off.get(thing) else closed for thing, (closed, _) in measured.items()}
     to_return: list[dict[str, Any]] = []
     credentials: dict[str, Any] = {}
     card: dict[str, Any] | None = None
@@ -151,6 +160,15 @@ def assets(equipment: Iterable[Equipment], tasks: Iterable[ManualTask], tickets:
             card = {"card_last_four": _last_four(thing), "deactivated": deactivated, "final_statement_pending": None}
         else:
             to_return.append(_thing(thing, tickets.get(thing.equipment_id or 0)))
+    for name, number in dict(_CREDENTIALS.values()).items():
+        if name not in credentials and name in measured and measured[name][1]:
+            credentials[name] = {
+                number: ", ".join(measured[name][1]), "deactivated": off[name], "return_required": None, "status": None,
+            }  # fmt: skip
+    cards = measured.get("credit_card", (None, []))[1]
+    if cards and card is None:
+        four = cards[0] if len(cards) == 1 and re.fullmatch("[0-9]{4}", cards[0]) else None
+        card = {"card_last_four": four, "deactivated": off["credit_card"], "final_statement_pending": None}
     return {"equipment_to_return": to_return, "access_credentials": credentials, "company_credit_card": card}
 
 

@@ -19,6 +19,9 @@ from agent.functions.exit_facts import (
     value,
     when_done,
 )
+from agent.functions.exit_systems import CONTACT_THERE, ROWS
+
+__all__ = ["CONTACT_THERE", "TABLE"]
 
 _AD = "account_actions.active_directory"
 _M365 = "account_actions.microsoft365"
@@ -201,6 +204,7 @@ _ROWS = (
         keeps_data=True,
     ),
     Row("backup.verify", "backup_verification", keeps_data=True, check="backups_verified"),
+    *ROWS,
 )  # fmt: skip
 
 #: Function -> its row.

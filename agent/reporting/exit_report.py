@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,7 +20,7 @@ from agent.errors import Conflict, ExeuntError, NotFound, UsageError
 from agent.functions import exit_people as people
 from agent.functions.base import FinishedStep
 from agent.functions.exit_facts import Facts, gather, second
-from agent.functions.exit_table import TABLE
+from agent.functions.exit_table import CONTACT_THERE, TABLE
 from agent.installation import Installation
 from agent.model.administration import AuditEntry
 from agent.model.contacts import ManualTask
@@ -108,10 +108,7 @@ def finished_steps(tree: RunTree) -> list[FinishedStep]:
                 "type": "not_reached", "message": f"it was not reached: {stopper.name!r} is {stopper.state}",
                 "remediation": "Mend what stopped the run, then retry it",
             }  # fmt: skip
-            seen = FinishedStep(
-                seen.name, seen.script, seen.function, StepState.CANCELLED, seen.label, {}, error, seen.in_child,
-                seen.finished_at,
-            )  # fmt: skip
+            seen = replace(seen, state=StepState.CANCELLED, result={}, error=error)
         found.append(seen)
     return found
 
@@ -143,7 +140,9 @@ def _sections(installation: Installation, session: Session, subject: _Subject, l
     sections["success"] = root.state == RunState.SUCCEEDED
     sections["offboarding_id"] = offboarding_id(root)
     sections["employee_info"] = dict(info)
-    sections["assets_tracking"] = people.assets(subject.equipment, subject.tasks, _return_tickets(subject.tree))
+    sections["assets_tracking"] = people.assets(
+        subject.equipment, subject.tasks, _return_tickets(subject.tree), facts.deactivated
+    )  # fmt: skip
     if any((s.function or "").startswith("ad.") for s in subject.tree.steps):
         directory = sections.setdefault("account_actions", {}).setdefault("active_directory", {})
         directory["scheduled_deletion_date"] = subject.kept.deletion_on
@@ -151,7 +150,9 @@ def _sections(installation: Installation, session: Session, subject: _Subject, l
     groups["total_permissions_revoked"] = facts.permissions_revoked
     sections["notifications_sent"] = notifications(session, root.id, subject.tree.finished())
     psa = sections.setdefault("psa_updates", {})
-    psa.setdefault("contact_record", {})["contact_id"] = subject.contact.external_id if subject.contact else None
+    here = {"contact_id": subject.contact.external_id if subject.contact else None, **psa.get("contact_record", {})}
+    # What the PSA itself says of the person counts before what the inventory does.
+    psa["contact_record"] = here | psa.pop(CONTACT_THERE, {})
     psa["offboarding_ticket"] = ticket_of_offboarding(session, root, subject.tree.finished())
     sections["compliance_documentation"] = _compliance(session, subject, location)
     sections["verification"] = facts.checks

@@ -29,8 +29,10 @@ def summary(
     sizes = [facts.get(f"data_preservation.{name}.backup_size_gb") for name in _BACKUPS]
     licences = facts.get("licenses_reclaimed")
     return {
-        "total_accounts_disabled": facts.accounts.count(True) if facts.accounts else None,
-        "total_groups_removed": _sum(None if g is None else sum(_is_out(e) for e in g) for g in groups),
+        "total_accounts_disabled": sum(a is True for a in facts.accounts.values()) if facts.accounts else None,
+        "total_groups_removed": _sum(
+            [facts.groups_elsewhere, *(None if g is None else sum(_is_out(e) for e in g) for g in groups)]
+        ),
         "total_permissions_revoked": facts.permissions_revoked,
         "total_licenses_reclaimed": None if licences is None else sum(e["removed"] is True for e in licences),
         "total_assets_pending_return": pending,

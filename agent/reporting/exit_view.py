@@ -102,6 +102,9 @@ def _blocks(document: Mapping[str, Any]) -> Iterator[Block]:
         {k: v for k, v in groups.items() if k.endswith(("_removed", "_revoked")) and k != "teams_removed"},
     )
     for name, found in document["data_preservation"].items():
+        if name == "application_transfers":
+            yield _table("Handed over in applications", found or ())
+            continue
         yield _pairs(label(name), {k: v for k, v in found.items() if k != "delegates_granted"})
         yield _table("Delegates", found.get("delegates_granted") or ())
     yield _table("Licences", document["licenses_reclaimed"] or ())

@@ -107,6 +107,7 @@ class RunTree:
                 name=s.name, script=self.runs[s.run_id].script, function=s.function, state=StepState(s.state),
                 label=s.options.get("label") or s.name, result=s.result or {}, error=s.error,
                 in_child=bool(s.options.get("in_child")), finished_at=s.finished_at,
+                planned={n: f["value"] for n, f in s.parameters.items() if isinstance(f, dict) and "value" in f},
             )
             for s in self.steps if s.state in FINISHED_STEP_STATES
         ]  # fmt: skip

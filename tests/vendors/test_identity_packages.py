@@ -11,7 +11,7 @@ from people_help import PlayedEngine
 from psa_peers import ConnectWisePeer, HaloPeer
 from scim_peer import ScimPeer
 from sqlmodel import Session
-from test_packages_at_work import hand, keep, leavers, listed, offboard
+from test_packages_at_work import hand, keep, leavers, listed, offboard, reported
 
 from agent.installation import Installation
 from agent.inventory import extra_fields, field_values
@@ -82,6 +82,26 @@ def test_identity_providers_after_the_ticket(
     assert [t["actualHours"] for t in psa.state["times"].values()] == [0.25]
     assert run.client_id == two_clients.contoso
     assert all(peer.requests == [] for peer in (other_okta, other_google, other_scim, other_psa))
+    report = reported(installation, run)
+    assert report["account_actions"]["business_applications"] == {
+        "okta": {"name": "Okta", "disabled": True}, "google": {"name": "Google Workspace", "disabled": True},
+        "scim": {"name": "SCIM application", "disabled": True},
+    }  # fmt: skip
+    # Two groups in Okta (others are not Okta's to leave), five in Google, two in the application; with the roles 4 more.
+    summary = report["summary"]
+    assert (summary["total_accounts_disabled"], summary["total_groups_removed"]) == (3, 9)
+    assert summary["total_permissions_revoked"] == 13
+    transfers = report["data_preservation"]["application_transfers"]
+    assert [(t["what"], t["transferred"], t["transferred_to"]) for t in transfers] == [
+        ("Drive and Docs", True, "boss@contoso.example"), ("Calendar", True, "boss@contoso.example"),
+    ]  # fmt: skip
+    contact = report["psa_updates"]["contact_record"]
+    assert (contact["contact_id"], contact["status_updated"]) == ("10", "Inactive - Approver")
+    assert contact["last_updated"] is not None
+    assert report["psa_updates"]["offboarding_ticket"] == {
+        "created": True, "ticket_id": "8", "status": "Completed", "assigned_to": None,
+    }  # fmt: skip
+    assert report["success"] is True and report["data_preservation"]["onedrive_transfer"]["transferred_to"] is None
 
 
 def test_a_client_without_a_company_in_the_psa(
@@ -116,7 +136,7 @@ def test_halopsa_keeps_the_ticket(
         _filled(session, Form.CLIENT, two_clients.contoso, {"HaloPSA Client": "1"}, FieldType.NUMBER)
         _filled(session, Form.CLIENT, two_clients.contoso, {"HaloPSA Closed Status": "Closed"})
     listed(installation, {1: ["HaloPSA - Create Ticket"], 6: ["HaloPSA - User"], 7: ["HaloPSA - Close Ticket"]})
-    _, steps = offboard(installation, hand)
+    run, steps = offboard(installation, hand)
     wrong = {name: s.error for name, s in steps.items() if s.state not in ("succeeded", "skipped")}
     assert wrong == {}, wrong
     assert {k: u["inactive"] for k, u in halo.state["users"].items()} == {10: True, 11: False, 20: False}
@@ -124,3 +144,6 @@ def test_halopsa_keeps_the_ticket(
     assert (ticket["status_id"], ticket["user_id"], ticket["client_id"]) == (9, 10, 1)
     assert [a["timetaken"] for a in halo.state["actions"].values() if "timetaken" in a] == [0.25]
     assert other.requests == []
+    contact, ticket = reported(installation, run)["psa_updates"].values()
+    assert (contact["contact_id"], contact["status_updated"]) == ("10", "Inactive")
+    assert (ticket["ticket_id"], ticket["status"]) == ("8", "Closed")

@@ -23,6 +23,7 @@ from agent.model.contacts import ContactOffboarding
 from agent.model.fields import FieldType, Form
 from agent.model.places import Contact
 from agent.model.runs import RunStep, ScriptRun
+from agent.reporting.exit_report import exit_document
 from agent.running import user_offboardings as offboardings
 from agent.running import verbs
 from agent.running.context import TargetContext
@@ -63,6 +64,12 @@ def offboard(installation: Installation, hand: PlayedEngine) -> tuple[ScriptRun,
         run = session.get(ScriptRun, stored.run_ids[0])
         assert run is not None
         return run, {s.name: s for s in session.exec(select(RunStep).where(RunStep.root_id == run.id))}
+
+
+def reported(installation: Installation, run: ScriptRun) -> dict[str, Any]:
+    """The exit report, which is checked against its schema as it is made."""
+    with installation.database.reading() as session:
+        return exit_document(installation, session, run.id)
 
 
 def listed(installation: Installation, scripts: dict[int, list[str]]) -> None:
@@ -117,10 +124,35 @@ def test_the_companys_own_services(
         assert state[kind][second] == boss[kind][second]
     assert theirs.requests == [] and theirs.snapshot() == before
     assert run.client_id == two_clients.contoso
+    what_the_report_says_of_the_companys_services(reported(installation, run))
     again = ours.snapshot()
     ours.calls.clear()
     offboard(installation, hand)
     assert ours.written() == [] and ours.snapshot() == again
+
+
+def what_the_report_says_of_the_companys_services(report: dict[str, Any]) -> None:
+    """Nothing of it is in the inventory, so that a badge's number comes from its system, and no day of return is known."""
+    actions, assets = report["account_actions"], report["assets_tracking"]
+    # The gateway ends sessions without saying how many there were, and says nothing of what became of the password.
+    assert actions["vpn_access"] == {"revoked": True, "credentials_deleted": None, "active_sessions_terminated": None}
+    assert actions["business_applications"] == {"phone": {"name": "Phone", "disabled": True}}
+    badge, permit, keys = assets["access_credentials"].values()
+    assert badge == {"badge_id": "1, 3", "deactivated": True, "return_required": None, "status": None}
+    assert permit == {"pass_id": "AB 1, AB 3", "deactivated": True, "return_required": None, "status": None}
+    assert keys is None
+    assert assets["company_credit_card"] == {
+        "card_last_four": "0001", "deactivated": True, "final_statement_pending": None,
+    }  # fmt: skip
+    assert [(e["license_type"], e["removed"]) for e in report["licenses_reclaimed"]] == [("CAD", True), ("News", True)]
+    assert all(e["removed_timestamp"] for e in report["licenses_reclaimed"])
+    assert {c["check"]: c["verified"] for c in report["verification"]} == {
+        "vpn_access_revoked": True, "confirm_hr_record": True,
+    }  # fmt: skip
+    summary = report["summary"]
+    assert (summary["total_accounts_disabled"], summary["total_licenses_reclaimed"]) == (2, 2)
+    assert summary["estimated_cost_savings_annual"] is None and summary["total_groups_removed"] is None
+    assert report["account_actions"]["microsoft365"]["account_blocked"] is None
 
 
 def test_zoom_after_jiras_ticket(
@@ -164,6 +196,15 @@ def test_zoom_after_jiras_ticket(
     assert steps["Hand Over"].error["type"] == "MANAGER_NOT_FOUND"  # type: ignore[index]
     assert "Jira Account - Hand Over (4 of 4): failed" in said
     assert other_zoom.requests == [] and other_jira.requests == []
+    report = reported(installation, run)
+    # Out of its groups, the user in Jira is still one; nobody measured what it can still do.
+    assert report["account_actions"]["business_applications"] == {
+        "zoom": {"name": "Zoom", "disabled": True}, "jira": {"name": "Jira", "disabled": None},
+    }  # fmt: skip
+    assert report["psa_updates"]["offboarding_ticket"]["ticket_id"] == "IT-6"
+    assert report["data_at_risk"] is True and report["data_preservation"]["application_transfers"] is None
+    assert (report["account_disabled"], report["summary"]["total_accounts_disabled"]) == (True, 1)
+    assert [f["step"] for f in report["failed_steps"]] == ["jira_hand_over"]
 
 
 def test_a_leaver_without_a_manager_is_told_so_by_type(installation: Installation, leavers: Leavers) -> None:

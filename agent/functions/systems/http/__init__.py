@@ -16,6 +16,7 @@ from agent.functions.accounts import RestFunction
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.confirming import judged, not_confirmed, settled, still_there
+from agent.functions.exit_systems import Report
 from agent.functions.systems.http.requests import Acting, Find, Found, Verifying, as_text
 from agent.functions.systems.http.service import SERVICE_NAME, system_of
 from agent.services.rest.client import RestClient
@@ -39,6 +40,8 @@ class HttpParameters(BaseParameters):
     impact: str = Field("It is as it was.", max_length=300)
     failure_type: FailureType = "INTEGRATION_ERROR"
     critical: bool = False
+    #: Which part of a person's exit report it fills; empty: none.
+    report: Report = ""
 
 
 class HttpFunction(RestFunction[Any]):

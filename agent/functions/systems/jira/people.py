@@ -132,10 +132,11 @@ class HandOver(JiraFunction):
         """Give each, and look what is left."""
         heir = self._heir(work)
         items = self._held(work)
-        return each_removed(
+        given = each_removed(
             work, "things", items, lambda item: self._give(work, item, heir.id),
             lambda: [item["id"] for item in self._held(work)], verb="changed",
         )  # fmt: skip
+        return Outcome(given.state, {**given.result, "to": heir.name}, given.error)
 
     def done(self, work: Work[HandOverParameters]) -> bool:
         """Whether the leaver has none."""
