@@ -29,6 +29,8 @@ _RELEASED: Any = (
     .where(ScriptRun.plan_id == bindparam("of_plan"), col(ScriptRun.parent_id).is_(None))
     .where(col(ScriptRun.state).in_((RunState.PLANNED, RunState.HELD)))
     .order_by(col(ScriptRun.created_at), col(ScriptRun.id))
+    # One that is being cancelled at this moment is not started.
+    .with_for_update()
 )
 
 
@@ -49,6 +51,7 @@ def release(installation: Installation, port: Port, plan_id: str, *, actor: str)
     """Give the runs of a stored plan to the engine. Returns their ids. Raises Conflict when the plan is held."""
     with installation.database.session() as session:
         plan = load_plan(session, plan_id)
+        session.refresh(plan, with_for_update=True)
         if plan.state != "planned":
             raise Conflict(
                 f"the plan {plan_id} is {plan.state}" + (_approve_hint(plan) if plan.state == "held" else "")
@@ -71,6 +74,8 @@ def approve(
         raise UsageError("an approval needs a reason: --reason TEXT")
     with installation.database.session() as session:
         plan = _find_plan(session, given)
+        # Somebody else may approve or cancel it at this moment.
+        session.refresh(plan, with_for_update=True)
         if plan.state != "held":
             raise Conflict(f"the plan {plan.id} is {plan.state}, not held")
         _check_approval(session, installation, plan, actor, frozenset(confirmed_clients))
@@ -116,7 +121,7 @@ def cancel(installation: Installation, port: Port, given: str, *, actor: str, re
     Raises Conflict when it is over.
     """
     with installation.database.session() as session:
-        plan = session.get(Plan, given)
+        plan = session.get(Plan, given, with_for_update=True)
         runs = _runs_of(session, plan) if plan else [find_run(session, given)]
         # A worker may be about to take or to end one of them.
         for run in sorted(runs, key=lambda r: r.id):

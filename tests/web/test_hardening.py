@@ -5,9 +5,12 @@ from __future__ import annotations
 import account_functions
 import pytest
 from people_help import People, add_people, write_children
+from sqlmodel import select
 from web_help import Console
 
 from agent.functions import registry
+from agent.model.contacts import ContactOffboarding
+from agent.model.runs import Plan, ScriptRevision, ScriptRun
 from agent.running import offboarding_templates
 
 
@@ -59,3 +62,52 @@ def test_a_viewer_takes_no_template(console: Console) -> None:
         offboarding_templates.assign(session, "Usual", actor="t", everyone=True)
     answer = console.viewer.post("/offboardings/templates/assign", data={"name": "Usual", "me": "1"})
     assert answer.status_code == 403
+
+
+@pytest.fixture
+def shared(console: Console) -> Plan:
+    """A held plan of a monitor with a run at each client, and one computer of each that it left out."""
+    with console.installation.database.session() as session:
+        left = [{"computer": f"LEFT-{c}", "id": 1, "client": c, "reason": "away"} for c in ("Contoso", "Fabrikam")]
+        holds = [{"guardrail": "share_of_fleet", "reason": "2 of 777 computers, the limit is 10%"}]
+        plan = Plan(created_by="t", state="held", holds=holds, skipped=left, monitor="Offboarding")
+        session.add_all([plan, ScriptRevision(digest="a" * 64, name="x", content={})])
+        session.flush()
+        for client, computer in (
+            (console.places.contoso, console.places.contoso_computers[0]),
+            (console.places.fabrikam, console.places.fabrikam_computers[0]),
+        ):
+            session.add(
+                ScriptRun(
+                    plan_id=plan.id, script="x", role="child", revision="a" * 64, target_kind="computer", target_name="x",
+                    target_id=computer, client_id=client, state="held", started_by="t",
+                )
+            )  # fmt: skip
+    return plan
+
+
+def test_several_are_approved_only_with_all_that_their_plans_hold(
+    console: Console, people: People, shared: Plan
+) -> None:
+    with console.installation.database.session() as session:
+        row = ContactOffboarding(
+            contact_id=people.john, client_id=console.places.contoso, requested_by="t", plan_id=shared.id
+        )
+        session.add(row)
+    form = {"act": "approve", "id": row.id, "reason": "fine"}
+    assert console.approver.post("/offboardings/chosen", data=form).status_code == 403
+    with console.installation.database.reading() as session:
+        assert session.get_one(Plan, shared.id).state == "held"
+
+
+def test_a_plan_tells_nothing_of_clients_that_one_may_not_see(console: Console, shared: Plan) -> None:
+    found = console.viewer.get(f"/api/v1/plans/{shared.id}").json()
+    assert (found["client_ids"], found["partly"], found["holds"]) == ([console.places.contoso], True, [])
+    assert [s["computer"] for s in found["skipped"]] == ["LEFT-Contoso"]
+    with console.installation.database.session() as session:
+        run = session.exec(select(ScriptRun).where(ScriptRun.client_id == console.places.fabrikam)).one()
+        session.delete(run)
+    for answer in (console.viewer.get(f"/api/v1/plans/{shared.id}"), console.viewer.get(f"/plans/{shared.id}")):
+        assert "LEFT-Contoso" in answer.text
+        assert "Fabrikam" not in answer.text and "777" not in answer.text
+    assert "777" in console.owner.get(f"/plans/{shared.id}").text

@@ -32,7 +32,7 @@ from agent.web.api.common import (
 from agent.web.api.runs import Cancelled, Started, started
 from agent.web.asking import Here, Port, Who
 from agent.web.reads.paging import Page
-from agent.web.reads.plans import PlanDetail, PlanRow, plan_detail, plans
+from agent.web.reads.plans import PlanDetail, PlanRow, plan_detail, plan_for, plans
 
 router = api_router("plans")
 
@@ -176,10 +176,5 @@ def cancel_plan(here: Here, port: Port, who: Who, plan_id: RecordId, body: Reaso
 
 
 def _plan(here: Installation, who: Who, plan_id: str, permission: Permission) -> PlanDetail:
-    """A plan; one acts on it as a whole, so the permission is needed at each of its clients."""
     with here.database.reading() as session:
-        found = plan_detail(session, who, plan_id)
-    if found.partly or not found.client_ids:
-        who.require(permission)
-    who.require_all(permission, found.client_ids)
-    return found
+        return plan_for(session, who, plan_id, permission)

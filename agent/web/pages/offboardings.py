@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Form as FormBody
+from pydantic import Field
 
 from agent.access.principal import Permission
 from agent.errors import UsageError
@@ -13,6 +14,8 @@ from agent.running import user_offboardings, verbs
 from agent.web.asking import Here, Port, Who
 from agent.web.forms import Form
 from agent.web.reads.offboardings import STATES, offboarding, offboardings
+from agent.web.reads.paging import MOST
+from agent.web.reads.plans import plan_for
 from agent.web.rendering import page, redirect, with_query
 
 router = APIRouter(prefix="/offboardings")
@@ -23,7 +26,7 @@ class Chosen(Form):
     """What to do with the chosen ones."""
 
     act: Literal["run-now", "delete", "approve"]
-    id: list[str] = []
+    id: list[str] = Field(default_factory=list, max_length=MOST)
     reason: str = ""
 
 
@@ -52,8 +55,11 @@ def do_chosen(request: Request, here: Here, port: Port, who: Who, form: Annotate
     with here.database.reading() as session:
         rows = [offboarding(session, who, i)[0] for i in form.id]
         plans = {p for row in rows if (p := row.plan_id)}
-    for row in rows:
-        who.require(needed, row.client_id)
+        for row in rows:
+            who.require(needed, row.client_id)
+        for plan in plans if form.act == "approve" else ():
+            # It may hold more than what was chosen here.
+            plan_for(session, who, plan, needed)
     if form.act == "delete":
         with here.database.session() as session:
             gone = user_offboardings.remove(session, form.id, actor=who.name)

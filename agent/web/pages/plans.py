@@ -8,11 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Form as FormBody
 
 from agent.access.principal import Permission
-from agent.errors import NotFound
 from agent.running import verbs
 from agent.web.asking import Here, Port, Who
 from agent.web.forms import Form
-from agent.web.reads.plans import plan_detail, plans
+from agent.web.reads.plans import may_act, plan_detail, plan_for, plans
 from agent.web.rendering import page, redirect, with_query
 
 router = APIRouter()
@@ -48,9 +47,10 @@ def show_plan(request: Request, here: Here, who: Who, plan_id: str) -> Response:
     """One plan with its runs and holds."""
     with here.database.reading() as session:
         plan = plan_detail(session, who, plan_id)
-    may_approve = all(who.can(Permission.APPROVE, c) for c in plan.client_ids)
-    may_cancel = all(who.can(Permission.OPERATE, c) for c in plan.client_ids)
-    return page(request, "plan.html", plan=plan, may_approve=may_approve, may_cancel=may_cancel)
+    return page(
+        request, "plan.html", plan=plan, may_approve=may_act(who, plan, Permission.APPROVE),
+        may_cancel=may_act(who, plan, Permission.OPERATE),
+    )  # fmt: skip
 
 
 @router.post("/plans/{plan_id}/approve")
@@ -78,11 +78,4 @@ def cancel(
 
 def _require(here: Here, who: Who, plan_id: str, permission: Permission) -> None:
     with here.database.reading() as session:
-        plan = plan_detail(session, who, plan_id)
-    if not plan.client_ids and not who.can(permission):
-        raise NotFound(f"there is no plan {plan_id}")
-    # What may be seen in part only may not be started in part: it was stored, shown and approved as a whole.
-    for client_id in plan.client_ids:
-        if not who.can(Permission.SEE, client_id):
-            who.require(permission)
-        who.require(permission, client_id)
+        plan_for(session, who, plan_id, permission)

@@ -18,6 +18,8 @@ from agent.web.reads.runs import RunRow, run_row
 
 #: Runs that a plan's page shows.
 SHOWN = 500
+#: Guardrails whose reason counts computers of all clients.
+_OF_ALL = ("share_of_fleet", "whole_fleet")
 
 
 class PlanRow(BaseModel):
@@ -38,8 +40,10 @@ class PlanDetail(PlanRow):
     approval_reason: str | None
     #: Empty when the plan reaches clients that one may not see.
     holds: list[dict[str, Any]]
+    #: Only of the clients that one may see.
     skipped: list[dict[str, Any]]
     runs: list[RunRow]
+    #: Those that one may see.
     client_ids: list[int]
     #: It reaches clients that one may not see.
     partly: bool
@@ -78,10 +82,40 @@ def plan_detail(session: Session, who: Principal, plan_id: str) -> PlanDetail:
     ).all()
     partly = len(seen) < len(clients)
     named = {c.slug: c.name for c in session.exec(select(Client).where(col(Client.client_id).in_(seen)))}
+    whole = who.can(Permission.SEE)
     confirm = [str(h["client"]) for h in plan.holds if h.get("guardrail") == "client_flag" and h.get("client") in named]
     return PlanDetail(
         **PlanRow.model_validate(plan, from_attributes=True).model_dump(), approved_at=plan.approved_at,
-        approval_reason=plan.approval_reason, holds=[] if partly else list(plan.holds),
-        skipped=[] if partly else list(plan.skipped), runs=[run_row(r) for r in runs], client_ids=sorted(clients),
-        partly=partly, to_confirm=[{"slug": s, "name": named[s]} for s in dict.fromkeys(confirm)],
+        approval_reason=None if partly else plan.approval_reason,
+        holds=[] if partly else [h if whole else _held(h) for h in plan.holds],
+        # A monitor looks at all clients: what it left out may be of those that have no run here.
+        skipped=[s for s in plan.skipped if whole or s.get("client") in named.values()],
+        runs=[run_row(r) for r in runs], client_ids=sorted(seen), partly=partly,
+        to_confirm=[{"slug": s, "name": named[s]} for s in dict.fromkeys(confirm)],
     )  # fmt: skip
+
+
+def plan_for(session: Session, who: Principal, plan_id: str, permission: Permission) -> PlanDetail:
+    """A plan that somebody acts on. It was stored, shown and held as a whole, so it is started or cancelled as a whole.
+
+    Raises NotFound, and Forbidden unless one may do that at each of its clients.
+    """
+    found = plan_detail(session, who, plan_id)
+    if found.partly or not found.client_ids:
+        who.require(permission)
+    who.require_all(permission, found.client_ids)
+    return found
+
+
+def may_act(who: Principal, plan: PlanDetail, permission: Permission) -> bool:
+    """Whether `plan_for` would let somebody act."""
+    if plan.partly or not plan.client_ids:
+        return who.can(permission)
+    return all(who.can(permission, client_id) for client_id in plan.client_ids)
+
+
+def _held(hold: dict[str, Any]) -> dict[str, Any]:
+    """A hold as somebody reads it who sees some clients only: how many computers there are is not told."""
+    if hold.get("guardrail") not in _OF_ALL:
+        return hold
+    return {**hold, "reason": "so many computers at once want an approval"}
