@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlmodel import Session, select
 
+from agent.content import loading
+from agent.content.definitions import AlertTemplateDefinition, Definition, MonitorDefinition
 from agent.content.packages import LoadedPackage, version_key
 from agent.content.repository import ContentRepository
 from agent.errors import UsageError
@@ -155,6 +157,12 @@ def _faults(content: ContentRepository, package: LoadedPackage) -> Iterator[str]
             registry.get(used)
         except UsageError as error:
             yield str(error)
+    files: tuple[tuple[str, tuple[str, ...], type[Definition]], ...] = (
+        ("monitors", definition.monitors, MonitorDefinition),
+        ("alert_templates", definition.alert_templates, AlertTemplateDefinition),
+    )
+    for kind, names, model in files:
+        yield from (str(fault) for n in names for fault in loading.faults(folder / kind / n, model))
     for shell in definition.credentials:
         other = credential_kinds.shell_of((p for p in content.packages() if p.key != package.key), shell.kind)
         if other is not None and other.model_dump(exclude={"name", "optional"}) != shell.model_dump(
