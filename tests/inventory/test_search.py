@@ -6,16 +6,20 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
 from hypothesis import given
 from hypothesis import strategies as st
 from peers import require
 from sqlalchemy import text
 from sqlmodel import Session, select
 
+from agent.database import Database, schema_statements
 from agent.installation import Installation
 from agent.inventory import places
 from agent.inventory.search import MOST_WORDS, matching, words_of
+from agent.migrations.runner import configuration
 from agent.model.places import Client, Computer, Contact, Location
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -113,23 +117,28 @@ def test_the_stock_command_line_changes_places_and_fields(installation: Installa
         assert found(session, Location, "plain site")
 
 
-def test_a_workspace_of_before_gets_its_words(installation: Installation, two_clients: Places) -> None:
-    with installation.database.session() as session:
-        for table in ("clients", "locations", "computers", "contacts"):
-            for what in ("insert", "update", "delete"):
-                session.execute(text(f"DROP TRIGGER {table}_words_{what}"))
-        session.execute(text("DROP TABLE placewords"))
-        for index in (
-            "computers_of_client_by_name", "computers_of_location_by_name", "contacts_of_client_by_name",
-            "contacts_of_location_by_name", "locations_of_client_by_name", "audit_of_an_object", "ix_ticket_contact_id",
-            "computers_by_name",
-        ):  # fmt: skip
-            session.execute(text(f"DROP INDEX {index}"))
-        session.execute(text("CREATE INDEX computers_name ON computers (name)"))
-        session.execute(text("UPDATE alembic_version SET version_num = '0005_user_names'"))
-    installation.database.initialise()
-    with installation.database.reading() as session:
-        assert found(session, Computer, "pc2") == ["CONTOSO-PC2", "FABRIKAM-PC2"]
+def test_a_workspace_of_before_gets_its_words(settings: Settings) -> None:
+    database = Database(settings)
+    with database.engine.begin() as connection:
+        for statement in schema_statements("sqlite"):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("CREATE INDEX computers_name ON computers (name)")
+        command.upgrade(configuration(connection), "0005_user_names")
+        connection.exec_driver_sql(
+            "INSERT INTO clients (clientid, externalid, name, slug) VALUES (1, 'c', 'Contoso', 'c')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO locations (locationid, clientid, externalid, name) VALUES (1, 1, 'l', 'HQ')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO computers (clientid, locationid, externalid, name) VALUES (1, 1, 'x', 'CONTOSO-PC2')"
+        )
+    database.initialise()
+    with database.reading() as session:
+        assert found(session, Computer, "pc2") == ["CONTOSO-PC2"]
+        assert found(session, Client, "cont") == ["Contoso"]
+    assert database.is_current()
+    database.close()
 
 
 @given(st.text())
