@@ -20,6 +20,7 @@ from agent.errors import NotFound, UsageError
 from agent.inventory.contacts import manager_address, not_there
 from agent.inventory.effective import effective_values
 from agent.inventory.lookup import get
+from agent.inventory.offboarded_accounts import offboarded_accounts
 from agent.inventory.retention import last_offboarding
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding, OffboardingTemplate, OffboardingTemplateUse
@@ -182,7 +183,13 @@ def pending(session: Session, contact_id: int) -> ContactOffboarding | None:
 
 def fill(session: Session, request: RunRequest, definition: ScriptDefinition, actor: str) -> RunRequest:
     """The request with all inputs as parameters, and with what the run keeps about them. Others are given back as they are."""
-    if request.target_kind != "contact" or not (definition.inputs or request.known.get("offboarding")):
+    if request.target_kind != "contact":
+        return request
+    if definition.deletes_account:
+        # Which accounts are meant is fixed by the plan: their addresses may have been given to somebody else since.
+        accounts = offboarded_accounts(session, request.target_id)
+        request = request if accounts is None else replace(request, known={**request.known, "accounts": accounts})
+    if not (definition.inputs or request.known.get("offboarding")):
         return request
     contact = get(session, Contact, request.target_id)
     row = _row_of(session, request, starts_offboarding(definition))

@@ -26,7 +26,7 @@ class Take(Function[TakeParameters]):
 
     def do(self, context: Context, parameters: TakeParameters) -> Outcome:
         kept = {"account": parameters.account, "taken_at": "2026-01-01T00:00:00Z", "contact": context.target_id}
-        return Outcome.succeeded(object_guid=f"guid-{context.target_id}", snapshot=kept)
+        return Outcome.succeeded(asked=parameters.account, object_guid=f"guid-{context.target_id}", snapshot=kept)
 
 
 class RestoreParameters(Parameters):

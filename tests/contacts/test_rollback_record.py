@@ -39,9 +39,9 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry.get.cache_clear()
 
 
-def offboard(installation: Installation, engine: PlayedEngine, person: str) -> str:
+def offboard(installation: Installation, engine: PlayedEngine, person: str, backup: bool = False) -> str:
     with installation.database.session() as session:
-        given = {"backup_user_data": False, "termination_type": "voluntary"}
+        given = {"backup_user_data": backup, "termination_type": "voluntary"}
         row = offboardings.plan(session, Request(person, given=given), actor="ann").row.id
     stored = offboardings.run_now(installation, engine, [row], actor="ann")  # type: ignore[arg-type]
     engine.work()

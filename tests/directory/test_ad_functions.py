@@ -226,6 +226,28 @@ def test_only_a_disabled_account_without_a_hold_is_deleted(as_administrator: Dir
     assert never.value.type == "ACCOUNT_NOT_FOUND"
 
 
+def test_a_deletion_means_the_object_that_was_offboarded(as_administrator: DirectoryContext, domain: Domain) -> None:
+    made, leaver, other = as_administrator, domain.user(NAME), domain.user(NAME)
+    for user in (leaver, other):
+        made.call("ad.disable_account", account=user.sam)
+    address = leaver.mail
+    domain.modify(leaver.dn, mail="left@contoso.example.test")
+    domain.modify(other.dn, mail=address)
+    made.finished.clear()
+    made.plan = {"accounts": []}
+    with pytest.raises(StepError) as unknown:
+        made.call("ad.delete_account", account=address)
+    assert unknown.value.code == "no_stored_account"
+    made.plan = {"accounts": [{"system": "ad", "place": "", "asked": address, "id": leaver.guid}]}
+    with pytest.raises(StepError) as mismatch:
+        made.call("ad.delete_account", account=other.guid)
+    assert mismatch.value.code == "account_mismatch"
+    assert made.call("ad.delete_account", account=address).result["account_deleted"] is True
+    assert domain.read(f"<GUID={leaver.guid}>") == {} and domain.read(f"<GUID={other.guid}>") != {}
+    again = made.again().call("ad.delete_account", account=address)
+    assert again.state == StepState.SKIPPED and leaver.guid in again.result["reason"]
+
+
 def test_a_deleted_account_comes_back_and_says_what_is_lost(as_administrator: DirectoryContext, domain: Domain) -> None:
     made, leaver = as_administrator, domain.user(NAME)
     rdn = leaver.dn.split(",OU=")[0]

@@ -121,6 +121,23 @@ def test_the_immutable_id_of_an_account_that_went_with_its_synchronisation(
     assert contoso.named("alex").immutable_id is None
 
 
+def test_a_deletion_means_the_account_that_was_offboarded(context: UserContext, contoso: TestTenant) -> None:
+    alex, mia = contoso.named("alex"), contoso.named("mia")
+    kept = {"system": "m365", "place": "", "asked": "alex@contoso.test", "id": alex.id}
+    tenant = context.run("m365.disable_sign_in").result["user"]["tenant"]
+    alex.upn = alex.mail = "alex.old@contoso.test"
+    mia.upn = mia.mail = "alex@contoso.test"
+    context.plan = {"accounts": [{**kept, "place": "another tenant"}]}
+    assert error_of(context.run("m365.delete_user")) == ("ACCOUNT_NOT_FOUND", "no_stored_account")
+    context.plan = {"accounts": [{**kept, "place": tenant}]}
+    assert error_of(context.run("m365.delete_user", user=mia.id)) == ("PERMISSION_DENIED", "account_mismatch")
+    assert not contoso.deleted
+    assert context.run("m365.delete_user").state == "succeeded"
+    assert set(contoso.deleted) == {alex.id} and mia.id in contoso.users
+    assert context.run("m365.delete_user").result["outcome"] == "already"
+    assert context.verify("m365.delete_user") is True
+
+
 def test_delete_and_restore_by_the_same_name(context: UserContext, contoso: TestTenant) -> None:
     assert context.run("m365.delete_user").state == "succeeded"
     assert context.run("m365.delete_user").result["outcome"] == "already"

@@ -179,7 +179,7 @@ class AccountFunction(Function[P]):
         """Find the account, refuse a protected one, act, and read back."""
         try:
             with opened(context) as (directory, username):
-                account = find(directory, parameters.account, bound=bound_guid(context, parameters.account))
+                account = find(directory, parameters.account, bound=self.bound(context, parameters))
                 refuse_protected(account, parameters.allow, username=username)
                 return self.told(self.act(Work(context, directory, account, parameters.account), parameters))
         except StepError as error:
@@ -193,7 +193,7 @@ class AccountFunction(Function[P]):
     def verify(self, context: Context, parameters: P) -> bool | None:
         """Ask the directory. A "no" of a controller that is not the one that was asked to change it tells nothing."""
         with opened(context) as (directory, _):
-            account = find(directory, parameters.account, bound=bound_guid(context, parameters.account))
+            account = find(directory, parameters.account, bound=self.bound(context, parameters))
             done = self.is_done(Work(context, directory, account, parameters.account), parameters)
             asked = context.state(CONTROLLER)
             return None if done is False and asked not in (None, directory.controller) else done
@@ -206,6 +206,10 @@ class AccountFunction(Function[P]):
         except StepError as error:
             return [*seen.findings, Finding.of(SYSTEM, error)]
         return list(seen.findings)
+
+    def bound(self, context: Context, parameters: P) -> UUID | None:
+        """The object that is meant, whatever its names are now; None: whose name fits."""
+        return bound_guid(context, parameters.account)
 
     @abstractmethod
     def act(self, work: Work, parameters: P) -> Outcome:

@@ -20,6 +20,7 @@ from agent.functions.active_directory.base import (
 )
 from agent.functions.active_directory.moving import the_ou
 from agent.functions.base import Context, Function, Outcome
+from agent.functions.stored_accounts import stored_id
 from agent.services.directory.accounts import find
 from agent.services.directory.names import guid_dn, guid_of
 from agent.services.directory.port import Directory, Entry
@@ -64,11 +65,18 @@ class DeleteAccount(AccountFunction[DeleteParameters]):
         except StepError as error:
             if error.code != "not_found":
                 raise
+            guid = self.bound(context, parameters)
             with opened(context) as (directory, _):
-                gone = find_deleted(directory, parameters.account)
+                gone = find_deleted(directory, str(guid) if guid else parameters.account)
             if len(gone) != 1:
                 raise
             return Outcome.skipped(f"{gone[0].text('sAMAccountName')} ({gone[0].guid}) is deleted already")
+
+    def bound(self, context: Context, parameters: DeleteParameters) -> UUID | None:
+        """The account that was offboarded. Raises StepError."""
+        asked = parameters.account
+        stored = stored_id(context, "ad", "", asked, is_id=guid_of(asked) is not None)
+        return super().bound(context, parameters) if stored is None else guid_of(stored)
 
     def act(self, work: Work, parameters: DeleteParameters) -> Outcome:
         """Which object is deleted is stored first, so that it can be asked for afterwards."""

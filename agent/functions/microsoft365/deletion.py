@@ -15,9 +15,11 @@ from agent.functions.microsoft365.base import (
     account_of,
     deleted_account,
     find_account,
+    is_object_id,
     remember_deleted,
     settled,
 )
+from agent.functions.stored_accounts import stored_id
 from agent.model.base import utcnow
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, get, path_of
@@ -62,13 +64,18 @@ class _DeletionFunction(UserFunction[UserParameters]):
 
     def account(self, tenant: Tenant, context: Context, parameters: UserParameters) -> Account:
         """The account, be it there or deleted by us. Raises StepError."""
+        asked = self.meant(tenant, context, parameters)
         try:
-            return find_account(tenant, parameters.user)
+            return find_account(tenant, asked)
         except StepError as error:
-            gone = deleted_account(context, parameters.user, tenant.id) if error.type == ACCOUNT_NOT_FOUND else None
+            gone = deleted_account(context, asked, tenant.id) if error.type == ACCOUNT_NOT_FOUND else None
             if gone is None or not is_deleted(tenant, gone):
                 raise
         return account_of(tenant.graph.call(get("directory", "deletedItems", gone)))
+
+    def meant(self, tenant: Tenant, context: Context, parameters: UserParameters) -> str:
+        """The name or object id that is looked for."""
+        return parameters.user
 
 
 class DeleteUser(_DeletionFunction):
@@ -82,6 +89,11 @@ class DeleteUser(_DeletionFunction):
     def preview(self, parameters: UserParameters) -> str:
         """The call that would be made."""
         return f"DELETE /users/{parameters.user}"
+
+    def meant(self, tenant: Tenant, context: Context, parameters: UserParameters) -> str:
+        """The account that was offboarded. Raises StepError."""
+        user = parameters.user
+        return stored_id(context, "m365", tenant.id, user, is_id=is_object_id(user)) or user
 
     def change(self, work: Work[UserParameters]) -> Outcome:
         """Delete, and see it among the deleted ones."""
