@@ -12,7 +12,7 @@ from agent import secrets
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.output import say, show_json, show_table
-from agent.errors import ExeuntError, StepError, TransportError, UsageError
+from agent.errors import ExeuntError, UsageError
 from agent.inventory import lookup
 from agent.model.places import Client, Computer, Location
 from agent.services import credential_kinds, credentials, key_rotation
@@ -178,16 +178,12 @@ def test(caller: Caller, credential_id: int, computer: str | None) -> None:
     if computer is not None:
         say(_tried_on(caller, credential_id, computer))
         return
-    from agent.functions.probing import probe
+    from agent.functions import probing
 
-    try:
-        say(f"credential {credential_id} works: {probe(caller.installation, credential_id)}")
-    except (StepError, TransportError) as error:
-        told = error.typed if isinstance(error, TransportError) else error
-        hint = told.remediation if told is not None else None
-        raise ExeuntError(
-            f"credential {credential_id} does not work: {error}" + (f". {hint}" if hint else "")
-        ) from error
+    works, said = probing.works(caller.installation, credential_id)
+    if not works:
+        raise ExeuntError(f"credential {credential_id} does not work: {said}")
+    say(f"credential {credential_id} works: {said}")
 
 
 def _tried_on(caller: Caller, credential_id: int, computer: str) -> str:

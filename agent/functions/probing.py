@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from agent.errors import NotFound, UsageError
+from agent.errors import NotFound, SettingsError, StepError, TransportError, UsageError
 from agent.functions import registry
 from agent.functions import systems as files
 from agent.installation import Installation
@@ -39,6 +39,27 @@ def probe(installation: Installation, credential_id: int) -> str:
             return _OTHERS[credential.kind](credential.settings, secret)
         settings = system.completed(credential.settings, lambda name: properties.value_of(installation, session, name))
     return system.test(settings, secret)
+
+
+def is_service(kind: str) -> bool:
+    """Whether credentials of a kind are a service's, so that they can be tried without a computer."""
+    return kind in _OTHERS or system_of(kind) is not None
+
+
+def works(installation: Installation, credential_id: int) -> tuple[bool, str]:
+    """Whether a service takes a credential, and what it says, or why not and what to do.
+
+    Raises NotFound, and UsageError for a kind that is no service's.
+    """
+    try:
+        return True, probe(installation, credential_id)
+    except (StepError, TransportError) as error:
+        told = error.typed if isinstance(error, TransportError) else error
+        hint = told.remediation if told is not None else None
+        return False, f"{error}. {hint}" if hint else str(error)
+    except SettingsError as error:
+        # It waits for its secret, or there is no key to open it.
+        return False, str(error)
 
 
 def system_of(kind: str) -> System[Any] | None:

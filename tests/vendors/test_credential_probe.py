@@ -15,12 +15,14 @@ from slack_peer import SlackPeer
 from task_peer import TaskPeer
 from zoom_peer import ZoomPeer
 
+from agent.access.principal import local_principal
 from agent.cli.main import main
 from agent.functions import probing, registry
 from agent.installation import Installation
 from agent.secrets import create_key
 from agent.services import credentials, properties
 from agent.services.rest import signing
+from agent.web.api import credentials as api
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -68,12 +70,16 @@ def test_a_credential_signs_in(
     number = stored(workspace, kind, ours.settings(), secret(ours))
     result = tried(workspace, str(number))
     assert (result.exit_code, result.stdout.strip()) == (0, f"credential {number} works: {says}"), result.stderr
+    found = api.test_credential(workspace, local_principal("ann"), number, api.Trial(computer_id=None))
+    assert (found.reachable, found.detail) == (True, says)
     assert [c for c in ours.written() if "oauth" not in c and "token" not in c] == [] and theirs.requests == []
     wrong = dict.fromkeys(secret(ours), "wrong-secret-value")
     credentials.update(workspace, number, secret=wrong, actor="ann")
     result = tried(workspace, str(number))
     assert result.exit_code == 1 and "does not work" in result.stderr and "credential" in result.stderr
-    assert "wrong-secret-value" not in result.stdout + result.stderr
+    found = api.test_credential(workspace, local_principal("ann"), number, api.Trial(computer_id=None))
+    assert not found.reachable and found.detail and "credential" in found.detail
+    assert "wrong-secret-value" not in result.stdout + result.stderr + found.detail
     ours.violations.clear()
 
 

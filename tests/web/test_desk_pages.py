@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
+from peers import free_port
 from playwright.sync_api import Browser, expect
 from sqlmodel import select
 from web_help import Console, axe_finds_nothing, browsing, fits, picture
@@ -11,7 +14,7 @@ from agent.model.administration import Credential
 from agent.model.contacts import ManualTask
 from agent.model.tickets import Notification, Ticket
 from agent.secrets import create_key
-from agent.services import manual_tasks
+from agent.services import credentials, manual_tasks
 
 SECRET = "Sw0rdfish-81-never-shown"
 
@@ -129,6 +132,42 @@ def test_a_credential_is_stored_changed_and_its_secret_never_shown(console: Cons
     assert console.stranger.post("/credentials", data=mine).status_code == 404
     assert console.stranger.post("/credentials", data={**mine, "client": ""}).status_code == 403
     assert console.owner.post(f"{path}/remove", data={}).status_code == 303
+
+
+def test_a_credential_of_a_service_is_tried_without_a_computer(console: Console, chromium: Browser) -> None:
+    create_key(console.installation.settings)
+    settings = {"url": f"https://127.0.0.1:{free_port()}", "answer_seconds": 1, "call_seconds": 1}
+    made = {
+        kind: credentials.add(
+            console.installation, kind=kind, name=f"our {kind}", client_id=console.places.contoso, settings=given,
+            secret={secret: SECRET} if secret else None, actor="ann",
+        ).id
+        for kind, given, secret in (("okta", settings, "token"), ("secret", {}, "secret"), ("slack", {}, ""))
+    }  # fmt: skip
+    path = f"/credentials/{made['okta']}"
+    with browsing(chromium, console, console.owner) as page:
+        page.goto(path)
+        axe_finds_nothing(page)
+        page.get_by_role("button", name="Test").click()
+        said = page.locator(".said")
+        expect(said).to_contain_text("It does not work")
+        expect(said).to_contain_text("cannot be reached")
+        assert SECRET not in page.content()
+        page.goto(f"/credentials/{made['secret']}")
+        expect(page.get_by_role("button", name="Remove")).to_be_visible()
+        expect(page.get_by_role("button", name="Test")).to_have_count(0)
+    for person, status in (
+        (console.colleague, 403),
+        (console.viewer, 403),
+        (console.stranger, 404),
+        (console.nobody, 303),
+    ):
+        answer = person.post(f"{path}/test", data={})
+        assert answer.status_code == status and "cannot be reached" not in answer.text
+    waiting = console.owner.post(f"/credentials/{made['slack']}/test", data={})
+    assert waiting.status_code == 303 and "waits for its secret" in unquote(waiting.headers["set-cookie"])
+    # One that no service takes needs a computer.
+    assert console.owner.post(f"/credentials/{made['secret']}/test", data={}).status_code == 400
 
 
 def test_properties_are_the_administrators(console: Console, chromium: Browser) -> None:

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from agent.access.principal import Permission, Principal
 from agent.errors import Conflict, NotFound
-from agent.functions.probing import probe
+from agent.functions import probing
 from agent.installation import Installation
 from agent.inventory.contact import probe_contacts
 from agent.model.administration import Credential
@@ -128,8 +128,8 @@ def test_credential(here: Here, who: Who, credential_id: Id, body: Trial) -> Pro
     _shown(here, who, credential_id)
     if body.computer_id is None:
         began = time.monotonic()
-        said = probe(here, credential_id)
-        return ProbeOut(reachable=True, seconds=round(time.monotonic() - began, 3), detail=said)
+        works, said = probing.works(here, credential_id)
+        return ProbeOut(reachable=works, seconds=round(time.monotonic() - began, 3), detail=said)
     with here.database.reading() as session:
         computer = place_for(session, who, Computer, body.computer_id, Permission.OPERATE)
         used = computer.credential_id or _nearest(session, computer)

@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from agent.access.principal import Permission
 from agent.errors import UsageError
+from agent.functions import probing
 from agent.model.places import Client, Computer
 from agent.services import credential_kinds
 from agent.web.api import credentials
@@ -33,9 +34,9 @@ class Nothing(Form):
 
 
 class Trial(Form):
-    """With which computer it is tried."""
+    """With which computer it is tried; none: with its service."""
 
-    computer_id: int
+    computer_id: int | None = None
 
 
 async def posted(request: Request) -> dict[str, str]:
@@ -109,7 +110,10 @@ def show(request: Request, here: Here, who: Who, credential_id: int) -> Response
         if found.client_id is not None:
             query = query.where(Computer.client_id == found.client_id)
         computers = [(c.computer_id, c.name) for c in session.exec(query.order_by(col(Computer.name)).limit(200))]
-    return page(request, "credential.html", credential=found, fields=_fields(here, found.kind), computers=computers)
+    return page(
+        request, "credential.html", credential=found, fields=_fields(here, found.kind), computers=computers,
+        service=probing.is_service(found.kind),
+    )  # fmt: skip
 
 
 @router.post("/{credential_id}")
@@ -131,9 +135,10 @@ def remove(
 
 @router.post("/{credential_id}/test")
 def test(request: Request, here: Here, who: Who, credential_id: int, form: Annotated[Trial, FormBody()]) -> Response:
-    """Sign in on a computer with it and ask who is there; nothing is changed there."""
+    """Sign in with it, at its service or on a computer, and ask something harmless; nothing is changed there."""
     found = credentials.test_credential(here, who, credential_id, credentials.Trial(computer_id=form.computer_id))
-    said = f"It works: {found.detail} ({found.seconds} s)." if found.reachable else f"It does not work: {found.detail}."
+    detail = (found.detail or "no reason is known").rstrip(".")
+    said = f"It works: {detail} ({found.seconds} s)." if found.reachable else f"It does not work: {detail}."
     return redirect(request, f"/credentials/{credential_id}", said)
 
 
