@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import schemathesis
 from api_help import add_sites, token_of
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -48,13 +48,20 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 schema = schemathesis.openapi.from_dict(create_app(Installation(Settings(workspace=Path("none")))).openapi())
 
 
-@schema.parametrize()
-@settings(
-    max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-def test_it_answers_as_described(case: Any, owner: dict[str, Any]) -> None:
-    case.call_and_validate(checks=CHECKS, **owner)
+CALLS = [found.ok() for found in schema.get_all_operations()]
+
+
+@pytest.mark.parametrize("operation", CALLS, ids=[c.label for c in CALLS])
+def test_it_answers_as_described(operation: Any, owner: dict[str, Any]) -> None:
+    @settings(
+        max_examples=3, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(operation.as_strategy())
+    def calls(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS, **owner)
+
+    calls()
 
 
 DESCRIPTION = schema.raw_schema
