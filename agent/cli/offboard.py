@@ -14,6 +14,7 @@ PLACES = {
     "run-now": ("agent.cli.offboard_list", "run_now", "Start planned offboardings now, or past ones again."),
     "delete": ("agent.cli.offboard_list", "delete", "Take offboardings off the list."),
     "inputs": ("agent.cli.offboard_list", "inputs", "Every input with its default and the client's field for it."),
+    "phases": ("agent.cli.offboard_phases", "phases", "Which child scripts run in each phase for a client."),
     "report": ("agent.cli.offboard_report", "report", "The exit report of a finished one: JSON, HTML, PDF."),
     "template": ("agent.cli.offboard_template", "template", "Named templates of options."),
 }
