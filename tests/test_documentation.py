@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(ROOT.glob("scripts/packages/*/README.md"))
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "scripts" / "README.md", ROOT / "scripts/packages/README.md",
-     *ROOT.glob("docs/*.md"), *PACKAGES]
+     ROOT / "benchmarks" / "README.md", *ROOT.glob("docs/*.md"), *PACKAGES]
 )  # fmt: skip
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS = [context.command_path for _, context in leaves(main, click.Context(main, info_name="exeunt"))]
@@ -125,3 +125,10 @@ def test_every_package_and_every_key_of_one_is_explained() -> None:
 
 def test_the_settings_have_each_a_description() -> None:
     assert [n for n, f in Settings.model_fields.items() if not f.description] == []
+
+
+def test_every_benchmark_is_listed() -> None:
+    text = (ROOT / "benchmarks" / "run.py").read_text(encoding="utf-8")
+    named = re.findall(r'^    "([\w-]+)": \w+\.\w+,$', text, re.M)
+    listed = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), re.M)
+    assert named and listed == named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from socket import socket
+from socket import gethostname, socket
 
 import uvicorn
 
@@ -20,5 +20,8 @@ class Listener(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
+            if host in ("0.0.0.0", "::"):
+                # Every address of this machine: its name is one that others can open.
+                host = gethostname()
             scheme = "https" if self.config.is_ssl else "http"
             self._ready(f"{scheme}://{'[' + host + ']' if ':' in host else host}:{port}")
