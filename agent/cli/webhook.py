@@ -18,7 +18,7 @@ _HIDDEN = {"secret"}
 
 @click.group("webhook", cls=Group)
 def webhook() -> None:
-    """Webhooks: who is told of what, and from whom signed messages are taken."""
+    """Webhooks: who is told of what, whose messages are taken."""
 
 
 @command(webhook, "list", "exeunt webhook list", "exeunt webhook list --json")
