@@ -19,7 +19,7 @@ TAKEN = {200, 201, 303, 400, 409}
 #: Fixed values of placeholders.
 FIXED = {
     "group": "Pilot", "group2": "Pilot2", "field": "Own", "field2": "Own2", "level": "client", "property": "own", "zero": "0",
-    "stream": "stdout", "html": "html", "end": "done", "kind": "location", "field_id": "99999",
+    "stream": "stdout", "html": "html", "end": "done", "kind": "location", "act": "apply", "field_id": "99999",
 }  # fmt: skip
 PEOPLE = ("owner", "approver", "colleague", "viewer", "stranger", "nobody")
 
