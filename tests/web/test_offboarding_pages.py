@@ -168,6 +168,14 @@ def test_the_table_acts_on_the_chosen_ones(console: Console, people: People) -> 
     assert "Running" in console.colleague.get("/offboardings?state=Running").text
 
 
+def test_somebody_can_be_chosen_beforehand(console: Console, people: People) -> None:
+    path = f"/offboardings/new?client={console.places.contoso}&contact="
+    chosen = '<div id="chosen"><label'
+    assert f'value="{people.john}" checked' in console.colleague.get(f"{path}{people.john}").text
+    assert chosen not in console.colleague.get(f"{path}{people.max}").text, "somebody of another client"
+    assert chosen not in console.colleague.get(path.removesuffix("&contact=")).text
+
+
 def test_templates_are_for_those_who_may_know_them(console: Console, people: People) -> None:
     form = {"name": "Leavers", "options": "send_as=jane@contoso.example\nkeep_copy=0", "description": "<i>x</i>"}
     assert console.colleague.post("/offboardings/templates/save", data=form).status_code == 403

@@ -63,15 +63,17 @@ Raw = Annotated[dict[str, list[str]], Depends(posted)]
 
 
 @router.get("/new")
-def choose(request: Request, here: Here, who: Who, client: int | None = None, template: str | None = None) -> Response:
-    """First the client, then the form with that client's defaults."""
+def choose(
+    request: Request, here: Here, who: Who, client: int | None = None, template: str | None = None, contact: int | None = None
+) -> Response:  # fmt: skip
+    """First the client, then the form with that client's defaults; `contact`: somebody who is chosen already."""
     with here.database.reading() as session:
         if client is None:
             allowed = among(col(Client.client_id), who.clients(Permission.OPERATE))
             clients = session.exec(select(Client).where(allowed).order_by(col(Client.name)).limit(2000)).all()
             return page(request, "wizard_client.html", clients=[(c.client_id, c.name) for c in clients])
         chosen = _client(session, who, client)
-        return _form(request, session, who, chosen, {"template": [template or ""]})
+        return _form(request, session, who, chosen, {"template": [template or ""], "person": [] if contact is None else [str(contact)]})
 
 
 @router.get("/people")

@@ -123,6 +123,8 @@ def explained(session: Session, found: Wanted, actor: str) -> tuple[list[str], l
 
 def person(session: Session, client: Client, reference: str) -> Contact | None:
     """The client's contact with that id or address. Whether another client has such a one is not told."""
+    if not reference:
+        return None
     query = select(Contact).where(Contact.client_id == client.client_id)
     if reference.isdecimal():
         query = query.where(Contact.contact_id == int(reference[:15]))
