@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from pydantic import Field
+from sqlmodel import Session
 
 from agent.errors import StepError
 from agent.functions.base import Context, Function, Outcome
@@ -52,6 +53,9 @@ class TaskCreate(Function[TaskCreateParameters]):
     def do(self, context: Context, parameters: TaskCreateParameters) -> Outcome:
         """Store it once per step."""
         with context.installation.database.session() as session:
+            at_once = _at_once(session, context, parameters)
+            if at_once is not None:
+                return Outcome.skipped(f"task {at_once} asked for it when the security phase began")
             task = manual_tasks.create(
                 session, client_id=context.client_id, title=parameters.title, author=context.root_script,
                 contact_id=context.target_id if context.target_kind == "contact" else None, run_id=context.root_id,
@@ -105,6 +109,13 @@ class Checklist(Function[ChecklistParameters]):
 
 def _titles(items: str) -> list[str]:
     return [t for part in items.replace("\n", ";").split(";") if (t := one_line(part))]
+
+
+def _at_once(session: Session, context: Context, parameters: TaskCreateParameters) -> int | None:
+    """The task with the same title that a high-risk offboarding made before the wrapper began."""
+    named = context.plan.get("offboarding")
+    task = manual_tasks.of_origin(session, manual_tasks.security_origin(named, parameters.matter)) if named else None
+    return task.id if task is not None and task.title == one_line(parameters.title) else None
 
 
 def _due(parameters: TaskCreateParameters) -> str:

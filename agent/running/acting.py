@@ -45,8 +45,10 @@ class Attempt:
     retry_in: float | None = None
 
 
-def attempt(context: RunContext, step: RunStep, *, interrupted: bool) -> Attempt:
+def attempt(context: RunContext, step: RunStep, *, interrupted: bool, earlier: RunStep | None = None) -> Attempt:
     """Make an attempt. `interrupted`: the step was under way when its worker ended, so it may have been done.
+
+    `earlier`: the step of another run that did the same; what still is so is not done again.
 
     Never raises but for errors of the database: those end the segment and leave the step to be taken up again.
     """
@@ -55,7 +57,7 @@ def attempt(context: RunContext, step: RunStep, *, interrupted: bool) -> Attempt
         act, verify = _prepare(context, step)
         if interrupted and step.options.get("on_target"):
             context.end_leftovers()
-        settled = _before_again(step, verify, interrupted)
+        settled = _before_again(step, verify, interrupted) or _still_so(step, verify, earlier)
         outcome = settled or _settle(act, verify)
     except CannotConnect as error:
         retries = step.options.get("retries") or UNREACHABLE_RETRIES
@@ -94,6 +96,23 @@ def _before_again(step: RunStep, verify: Callable[[], Verdict], interrupted: boo
         if verdict is True:
             return Outcome.succeeded(verified_before_repeating=True)
     return None if repeatable or not interrupted else Outcome.unknown(_interrupted())
+
+
+def _still_so(step: RunStep, verify: Callable[[], Verdict], earlier: RunStep | None) -> Outcome | None:
+    """The result of an earlier run's step, if what it did is verified to be so now; None: do it."""
+    result = dict(earlier.result or {}) if earlier is not None else {}
+    if earlier is None:
+        return None
+    if not step.options.get("destructive"):
+        # A snapshot taken now would show what the earlier run made of the account, and a rollback would restore that.
+        return Outcome.succeeded(**{**result, "done_by": earlier.root_id}) if result.get("snapshot") else None
+    try:
+        verdict = verify()
+    except (TransportError, StepError):
+        verdict = None
+    if verdict is not True:
+        return None
+    return Outcome.succeeded(**{**result, "done_by": earlier.root_id, "verified_before_repeating": True})
 
 
 def _prepare(context: RunContext, step: RunStep) -> tuple[Callable[[], Outcome], Callable[[], Verdict]]:

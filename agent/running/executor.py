@@ -30,6 +30,7 @@ from agent.running.conditions import holds
 from agent.running.context import Machine, RunContext
 from agent.running.engine import EnginePort
 from agent.running.offline import Offline, check_online
+from agent.running.security_phase import done_at_once
 from agent.running.targets import Target, load_target
 from agent.running.tree import RunTree, load_tree
 
@@ -93,7 +94,9 @@ class Executor:
         while taken is not None:
             context = RunContext(self.installation, tree, taken.step, machine, known)
             refusal = self._refusal(taken.step, tree)
-            made = refusal or attempt(context, taken.step, interrupted=taken.interrupted)
+            made = refusal or attempt(
+                context, taken.step, interrupted=taken.interrupted, earlier=self._earlier(taken.step, tree)
+            )
             if made.retry_in is not None:
                 self._retry_later(tree, taken.step, made.outcome, context, made.retry_in)
                 return
@@ -110,6 +113,13 @@ class Executor:
         with self.installation.database.reading() as session:
             refusal = deletion_refusal(session, tree.root.target_id)
         return Attempt(Outcome.failed(refused(refusal))) if refusal is not None else None
+
+    def _earlier(self, step: RunStep, tree: RunTree) -> RunStep | None:
+        """The same step of the security phase that went before this offboarding, if it succeeded."""
+        if tree.root.target_kind != "contact" or not step.options.get("in_child"):
+            return None
+        with self.installation.database.reading() as session:
+            return done_at_once(session, tree.root, step)
 
     def _advance(
         self, tree: RunTree, done: RunStep | None = None, outcome: Outcome | None = None, context: RunContext | None = None

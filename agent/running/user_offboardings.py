@@ -236,7 +236,7 @@ def start_security(installation: Installation, port: Port, draft: DraftPlan, row
         ):
             manual_tasks.create(
                 session, client_id=row.client_id, contact_id=row.contact_id, title=title, matter=matter, owner=owner,
-                author=WRAPPER, origin=f"offboarding:{row.id}:security:{matter}", due=utcnow().date().isoformat(),
+                author=WRAPPER, origin=manual_tasks.security_origin(row.id, matter), due=utcnow().date().isoformat(),
             )  # fmt: skip
     stored = store_plan(installation, draft)
     with installation.database.session() as session:

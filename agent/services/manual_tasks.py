@@ -28,10 +28,9 @@ def create(
     blocks_deletion: bool = False,
 ) -> ManualTask:  # fmt: skip
     """Store a task; the same origin stores it once. Raises UsageError, ClientMismatch."""
-    if origin is not None:
-        known = session.exec(select(ManualTask).where(ManualTask.origin == origin)).first()
-        if known is not None:
-            return known
+    known = of_origin(session, origin) if origin is not None else None
+    if known is not None:
+        return known
     if matter not in MATTERS:
         raise UsageError(f"{matter!r} is no matter of a task: {', '.join(MATTERS)}")
     if due is not None and not _is_date(due):
@@ -53,6 +52,16 @@ def create(
     session.flush()
     _record(session, task, "task.create", author, {"title": task.title, "matter": matter, "owner": owner, "due": due})
     return task
+
+
+def of_origin(session: Session, origin: str) -> ManualTask | None:
+    """The task that was made for an origin, None when none was."""
+    return session.exec(select(ManualTask).where(ManualTask.origin == origin)).first()
+
+
+def security_origin(offboarding: str, matter: str) -> str:
+    """The origin of a task that a high-risk offboarding asks for at once."""
+    return f"offboarding:{offboarding}:security:{matter}"
 
 
 def close(session: Session, task_id: int, *, actor: str, note: str = "", state: str = "done") -> ManualTask:

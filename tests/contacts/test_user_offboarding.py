@@ -28,7 +28,7 @@ from agent.model.tickets import Notification, Ticket
 from agent.monitoring.dispatching import MonitorRun, run_monitor
 from agent.running import user_offboardings as offboardings
 from agent.running import verbs
-from agent.running.planning import draft_plan
+from agent.running.planning import draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.user_offboardings import DELETION, Request
 from agent.services import manual_tasks
@@ -271,11 +271,46 @@ def test_high_risk_starts_the_security_phase_at_once_and_tells_security(
     engine.work()
     assert done(people.john) == ["disable", "revoke"]
     monitor(any_installation, engine)
-    assert done(people.john)[2:4] == ["disable", "revoke"] and "backup" in done(people.john)
+    assert done(people.john)[:3] == ["disable", "revoke", "backup"], "what is so is not done again"
     with any_installation.database.reading() as session:
         assert len(session.exec(select(Notification).where(Notification.subject == mails[0].subject)).all()) == 1
         row = row_of(any_installation, people.john)
         assert row.resolved is not None and row.resolved["mobile_device_action"]["value"] == "wipe"
+        steps = session.exec(select(RunStep).where(RunStep.root_id == row.run_id)).all()
+        said = {s.name: s.result or {} for s in steps if s.function == "test.account" and s.state == "succeeded"}
+        assert {n: r.get("done_by") for n, r in said.items()} == {
+            "Disable": stored.run_ids[0], "Revoke": stored.run_ids[0], "Forward": None
+        }  # fmt: skip
+        assert [t.title for t in session.exec(select(ManualTask)) if t.title.startswith("Disable the badge")] == [
+            "Disable the badge and physical access of John now"
+        ]
+
+
+@pytest.mark.parametrize("since", ["enabled again", "another run", "another person"])
+def test_what_the_security_phase_did_and_is_not_so_any_more_is_done_again(
+    any_installation: Installation, people: People, engine: PlayedEngine, done: Done, since: str
+) -> None:
+    row_id = plan(any_installation, termination_date=day(0), immediate_disable=True)
+    draft = offboardings.draft_security(any_installation, row_id, actor="ann")
+    offboardings.start_security(any_installation, engine, draft, row_id, actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    (acts,) = account_functions.DONE.values()
+    expected = ["disable", "revoke", "disable", "revoke"]
+    if since == "enabled again":
+        acts.remove("disable")
+        expected = ["revoke", "disable"]
+    elif since == "another run":
+        other = draft_plan(any_installation, [RunRequest("End Forwarding", "contact", people.john)], PlanOrigin("ann"))
+        verbs.release(any_installation, engine, store_plan(any_installation, other).id, actor="ann")  # type: ignore[arg-type]
+        engine.work()
+        acts.remove("end_forwarding")
+    else:
+        row_id = plan(any_installation, "max@fabrikam.example")
+        expected = ["disable", "revoke"]
+    offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    target = people.max if since == "another person" else people.john
+    assert [a for a in done(target) if a in ("disable", "revoke")] == expected
 
 
 def test_a_failed_phase_leaves_the_person_offboarding_and_run_now_repeats_it(
