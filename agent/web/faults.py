@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import structlog
 from fastapi import FastAPI, Request
@@ -42,6 +42,11 @@ STATUSES: tuple[tuple[type[ExeuntError], int], ...] = (
     (MonitorQueryError, 409), (StepError, 409), (SettingsError, 503), (StoreUnavailable, 503), (TransportError, 503),
     (StoreError, 503), (ExeuntError, 500),
 )  # fmt: skip
+#: What stands above a fault on a page; programs get the words of HTTP.
+_FOR_PEOPLE = {
+    400: "This cannot be taken as it is", 403: "You may not do this", 404: "There is nothing here",
+    409: "This cannot be done now", 500: "Something went wrong here", 503: "This does not work now",
+}  # fmt: skip
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -85,9 +90,20 @@ def _answer(request: Request, status: int, detail: str, **more: Any) -> Response
         answer = page(request, "fault_message.html", status=status, detail=detail, errors=more.get("errors", []))
         answer.headers.update({"hx-retarget": "#messages", "hx-reswap": "innerHTML"})
     else:
-        answer = page(request, "fault.html", title=title, detail=detail, errors=more.get("errors", []))
+        answer = page(
+            request, "fault.html", title=_FOR_PEOPLE.get(status, title), detail=detail, errors=more.get("errors", []),
+            back=_back(request),
+        )  # fmt: skip
     answer.status_code = status
     return answer
+
+
+def _back(request: Request) -> str | None:
+    """The page of ours that was left for this one, such as the form that was refused."""
+    parts = urlsplit(request.headers.get("referer", ""))
+    if not parts.path.startswith("/") or parts.path.startswith("//") or parts.netloc != request.headers.get("host"):
+        return None
+    return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

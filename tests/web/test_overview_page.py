@@ -107,6 +107,18 @@ def test_who_leaves_next_and_what_waits_is_told(console: Console) -> None:
     assert "Ada" not in console.stranger.get("/").text and "Waiting for somebody" not in console.stranger.get("/").text
 
 
+def test_a_refusal_leads_back_to_its_page_and_nowhere_else(console: Console) -> None:
+    def links(referer: str) -> str:
+        answer = console.viewer.client.get("/clients/999999", headers={"referer": referer})
+        assert answer.status_code == 404
+        return answer.text.partition("</h1>")[2]
+
+    assert 'href="/plans?state=held&amp;x=%3Cb%3E"' in links(f"{console.address}/plans?state=held&x=%3Cb%3E")
+    for other in ("https://evil.example/x", f"{console.address}//evil.example/x", "javascript:alert(1)", "", "//x"):
+        text = links(other)
+        assert "Back" not in text and "evil" not in text
+
+
 def test_an_empty_inventory_says_where_to_begin(installation: Installation) -> None:
     token = sign_in_as(installation, "first", (Grant(Role.ADMINISTRATOR),))
     with serving(installation) as address, httpx.Client(base_url=address, cookies={COOKIE: token}) as client:
