@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent.errors import NotFound, SettingsError, StepError, TransportError, UsageError
@@ -12,6 +14,7 @@ from agent.functions import systems as files
 from agent.installation import Installation
 from agent.model.administration import Credential
 from agent.services import credentials, properties
+from agent.services.backup_s3 import KIND as S3
 from agent.services.directory.settings import KIND as ACTIVE_DIRECTORY
 from agent.services.directory.settings import directory_settings
 from agent.services.microsoft.settings import KIND as MICROSOFT_365
@@ -21,8 +24,8 @@ from agent.services.rest.system import System
 def probe(installation: Installation, credential_id: int) -> str:
     """What a service says to a credential, in one line.
 
-    Raises NotFound; UsageError for a kind that is no service's; SettingsError while it waits for its secret; StepError
-    and TransportError when it does not work.
+    Raises NotFound; UsageError for a kind that is no service's; SettingsError while it waits for its secret; StepError,
+    TransportError and StoreUnavailable when it does not work.
     """
     with installation.database.reading() as session:
         credential = session.get(Credential, credential_id)
@@ -113,6 +116,15 @@ def _screenconnect(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> s
     )
 
 
+def _s3(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+    from agent.services.backup_s3 import open_s3
+
+    bucket = str(settings.get("bucket"))
+    with TemporaryDirectory() as spool:
+        open_s3(settings, secrets, bucket, "", Path(spool)).look()
+    return f"it may list the bucket {bucket}; whether it may write is seen at the first backup"
+
+
 #: Seconds for one answer of a portal, and the id of a session that there is not.
 _PORTAL_SECONDS, _NO_SESSION = 15.0, "00000000-0000-0000-0000-000000000000"
-_OTHERS = {MICROSOFT_365: _microsoft365, ACTIVE_DIRECTORY: _active_directory, "screenconnect": _screenconnect}
+_OTHERS = {MICROSOFT_365: _microsoft365, ACTIVE_DIRECTORY: _active_directory, "screenconnect": _screenconnect, S3: _s3}

@@ -137,6 +137,11 @@ class S3Store:
         waiting = [n for n in self._spool.names(pattern) if n.endswith(PART)]
         return sorted({n for n in found if fits.fullmatch(n)} | set(waiting))
 
+    def look(self) -> None:
+        """Ask for one name of the bucket, to see that the account may. Raises StoreUnavailable."""
+        with self._said(self.bucket):
+            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Of this machine: a run is carried out by one worker, which the engine sees to."""
         return self._spool.lock(name)

@@ -12,6 +12,7 @@ from s3_peer import Relay, Sent, moto, relaying
 
 from agent.errors import NotFound, StepError
 from agent.functions.backups import VerifyBackups, complete, open_backup
+from agent.functions.probing import probe
 from agent.installation import Installation
 from agent.model.runs import RunStep
 from agent.secrets import SecretBox, add_key, generate_key
@@ -224,6 +225,19 @@ def test_the_keys_in_a_bucket_follow_the_installations(
         assert verify(store, last.secrets, found["backup"]) == []
     fresh.database.close()
     last.database.close()
+
+
+def test_a_credential_can_be_tried(keyed: Installation, two_clients: Any, relay: Relay) -> None:
+    for client_id, bucket in ((two_clients.contoso, "ours"), (two_clients.fabrikam, "nowhere")):
+        keep(keyed, relay, client_id, bucket)
+    with keyed.database.reading() as session:
+        (ours,) = (c.id for c in credentials.of_client(session, ["s3"], two_clients.contoso))
+    assert "may list the bucket ours" in probe(keyed, ours or 0)
+    assert [(s.method, s.path.partition("?")[0]) for s in relay.sent] == [("GET", "/ours")]
+    with keyed.database.reading() as session:
+        (other,) = (c.id for c in credentials.of_client(session, ["s3"], two_clients.fabrikam))
+    with pytest.raises(StoreUnavailable, match="no such bucket"):
+        probe(keyed, other or 0)
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3://a", "s3://UPPER/x", "s3://ok/..%2f", "s3://user@host/x", "s3://b/x y"])
