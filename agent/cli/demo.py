@@ -216,6 +216,8 @@ class Demonstration:
             raise StoreError("not every claim of the demonstration holds: see above")
         reports = sorted((self.workspace / "reports").glob("evidence-*.html"))
         say(f"\nThe evidence report, for a browser: {reports[-1]}")
+        console = shlex.join(["exeunt", "--workspace", str(self.workspace), "serve"])
+        say(f"The same run in the console (extra `web`): {console}")
         say(
             f"Done in {time.monotonic() - self.began:.0f} s. Everything lies in {self.folder}; remove that folder and it is gone."
         )

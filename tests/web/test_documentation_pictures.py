@@ -150,7 +150,7 @@ def ann(installation: Installation, fleet: dict[str, int], tmp_path: Path) -> It
 
 
 def keep(page: Page, name: str, height: int | None = None) -> None:
-    """The picture as an artefact, and in 64 colours for the documentation if that was asked for; only its top."""
+    """The picture as an artefact, and in 200 colours for the documentation if that was asked for; only its top."""
     assert name in SHOWN
     page.evaluate("scrollTo(0, 0)")
     file = picture(page, f"docs-{name}")
@@ -161,7 +161,7 @@ def keep(page: Page, name: str, height: int | None = None) -> None:
     FOLDER.mkdir(exist_ok=True)
     with Image.open(file) as taken:
         top = taken.crop((0, 0, WIDTH, min(taken.height, height or taken.height)))
-        top.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+        top.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
 
 
 def test_the_pictures_are_taken(ann: tuple[Console, Person], fleet: dict[str, int], chromium: Browser) -> None:
@@ -192,7 +192,7 @@ def flag_preview_and_run(page: Page, fleet: dict[str, int]) -> None:
     page.get_by_role("button", name="Approve and start 1 run").click()
     expect(page.locator(".run-head .chip")).to_have_text("partial", timeout=60_000)
     expect(page.locator(".step-body .fault").first).to_contain_text("passphrase")
-    keep(page, "run")
+    keep(page, "run", 1120)
 
 
 def plan_a_last_day(page: Page, fleet: dict[str, int]) -> None:
