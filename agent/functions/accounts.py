@@ -19,6 +19,7 @@ from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.confirming import judged, settled, still_there
+from agent.functions.stored_accounts import ACCOUNTS, stored_id
 from agent.services.rest.client import RestClient
 from agent.services.rest.errors import RestRefused, answer_lost, missing_credential
 from agent.services.rest.system import System
@@ -245,7 +246,21 @@ class DeletesAccount(AccountFunction[A]):
         kept, run = self._kept(context, client, parameters)
         if kept is not None and run == context.root_id:
             return self.find(client, kept, parameters)
-        return super()._bound(context, client, parameters)
+        stored = self._stored(context, client, parameters.user)
+        return super()._bound(context, client, parameters) if stored is None else self.find(client, stored, parameters)
+
+    def _stored(self, context: Context, client: RestClient, asked: str) -> str | None:
+        """The account that was offboarded there, whose address may be somebody else's by now. Raises StepError.
+
+        None where the offboarding acted on no account: then the name in the step counts.
+        """
+        system, place = self.name.partition(".")[0], client.settings.url
+        mine = [a for a in context.plan.get(ACCOUNTS) or () if (a["system"], a["place"]) == (system, place)]
+        if not mine:
+            return None
+        # What is neither an address nor a name that was asked for before is an id.
+        is_id = "@" not in asked and asked.casefold() not in {a["asked"].casefold() for a in mine}
+        return stored_id(context, system, place, asked, is_id=is_id or asked in {a["id"] for a in mine})
 
     def _kept(self, context: Context, client: RestClient, parameters: A) -> tuple[str | None, str]:
         """The id that was about to be deleted under that name, and the run that began it."""

@@ -111,6 +111,22 @@ class TestOkta(FaultMatrix):
         assert outcome.error is not None and outcome.error.code == "not_deactivated"
         assert self.contoso.written() == []
 
+    def test_a_deletion_means_the_account_that_was_offboarded(self) -> None:
+        """After the retention somebody else has the address, who is deactivated as well."""
+        users = self.contoso.state["users"]
+        kept = {"system": "okta", "place": self.contoso.url, "asked": self.leaver, "id": "00ualex"}
+        self.context.plan = {"accounts": [kept]}
+        users["00ualex"]["login"] = users["00ualex"]["email"] = "gone@contoso.test"
+        users["00umia"]["login"] = users["00umia"]["email"] = self.leaver
+        for user in ("00ualex", "00umia"):
+            users[user]["status"] = "DEPROVISIONED"
+        outcome = self.context.run("okta.delete_user", user="00umia")
+        self.failed(outcome, "PERMISSION_DENIED")
+        assert outcome.error is not None and outcome.error.code == "account_mismatch"
+        assert self.context.run("okta.delete_user", user=self.leaver).state == "succeeded"
+        assert "00ualex" not in users and "00umia" in users
+        assert self.context.run("okta.delete_user", user=self.leaver).result["outcome"] == "already"
+
     def test_nobody_is_deleted_under_the_name_of_one_who_was(self) -> None:
         """The same address in another organisation, or of another person, was not deleted here."""
         _deactivated(self.contoso)
