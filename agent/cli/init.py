@@ -59,7 +59,8 @@ def init(caller: Caller, database_url: str | None) -> None:
     say(f"workspace  {folder}" + (" (settings in exeunt.env)" if written else ""))
     for what, state in made.items():
         say(f"{what:<9}  {state}")
-    say("\nNext: `exeunt inventory add-client NAME` or `exeunt inventory import FILE.csv`, then `exeunt doctor`. The same in a browser: `exeunt serve`.")
+    say("\nNext: `exeunt inventory add-client NAME` or `exeunt inventory import FILE.csv`, then `exeunt doctor`.")
+    say("The same in a browser: `exeunt serve`.")
 
 
 def initialise(caller: Caller) -> dict[str, str]:
