@@ -81,8 +81,9 @@ def plan_apply(
 
     edits = edits_of(installation.settings.workspace, {**files, **text})
     return Planned(
-        "apply", package.name, tuple(needs.lines), tuple(needs.warnings), tuple(needs.refusals), edits, act, slug
-    )
+        "apply", package.name, tuple(needs.lines), tuple(needs.warnings), tuple(needs.refusals), edits, act, slug,
+        tuple(needs.everywhere),
+    )  # fmt: skip
 
 
 def plan_remove(installation: Installation, name: str, client: str, *, actor: str) -> Planned:
@@ -116,7 +117,8 @@ def plan_remove(installation: Installation, name: str, client: str, *, actor: st
                 f"the list of {wrapper!r} is empty then, and stops it for {slug} where it must have one"
             )
     state.order = [n for n in state.order if n != title]
-    needs.lines += [f"remove {path}" for path in files]
+    for path in files:
+        needs.for_all(f"remove {path}")
     needs.lines += [f"remove the empty credential {n!r}" for _, n in shells]
     needs.lines.append(f"note that {title} is not applied for {slug} any more; its fields and properties stay")
     text = _settle(installation, state, needs)
@@ -133,7 +135,8 @@ def plan_remove(installation: Installation, name: str, client: str, *, actor: st
         return {"removed": [{"version": found.version, "digest": found.digest, "listed": found.listed}]}
 
     edits = edits_of(installation.settings.workspace, {**dict.fromkeys(files), **text})
-    return Planned("remove", title, tuple(needs.lines), tuple(needs.warnings), (), edits, act, slug)
+    everywhere = tuple(needs.everywhere)
+    return Planned("remove", title, tuple(needs.lines), tuple(needs.warnings), (), edits, act, slug, everywhere)
 
 
 def plan_order(installation: Installation, client: str, order: Sequence[str]) -> Planned:
@@ -273,7 +276,7 @@ def _files(
     for edit in edits:
         if edit.before is not None and known.get(edit.path) != edit.before:
             needs.refusals.append(f"{edit.path} is there and was not written by a package: move it away")
-        needs.lines.append(f"{'write' if edit.before is None else 'renew'} {edit.path}")
+        needs.for_all(f"{'write' if edit.before is None else 'renew'} {edit.path}")
     return files
 
 

@@ -56,6 +56,8 @@ class Planned:
     act: Act | None = None
     #: The client's slug, `partner`, or empty.
     client: str = ""
+    #: Those of the lines that change something for all clients: fields, properties, monitors, alert templates.
+    everywhere: tuple[str, ...] = ()
 
     def refuse(self) -> None:
         """Raises Conflict with every reason why it cannot be done."""

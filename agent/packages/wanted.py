@@ -27,6 +27,13 @@ class Needs:
     warnings: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     makes: list[Make] = field(default_factory=list)
+    #: Those of the lines that change something for all clients.
+    everywhere: list[str] = field(default_factory=list)
+
+    def for_all(self, line: str) -> None:
+        """Add a line about something that counts for all clients."""
+        self.lines.append(line)
+        self.everywhere.append(line)
 
     def make(self, session: Session) -> dict[str, list[Any]]:
         """Make it all; what was made, by kind, for whoever undoes it."""
@@ -43,7 +50,7 @@ def fields(session: Session, needs: Needs, shells: Sequence[FieldShell], *, acto
         form, kind = Form[shell.level.upper()], FieldType[shell.type.upper()]
         known = existing(session, shell)
         if known is None:
-            needs.lines.append(f"define the {shell.level} field {shell.name!r} ({shell.type})")
+            needs.for_all(f"define the {shell.level} field {shell.name!r} ({shell.type})")
             needs.makes.append(_define(shell, form, kind, actor))
         elif known.ftype != kind:
             needs.refusals.append(
@@ -51,7 +58,7 @@ def fields(session: Session, needs: Needs, shells: Sequence[FieldShell], *, acto
                 f"and the package needs it as {shell.type}"
             )
         elif lacking := [o for o in shell.options if o not in extra_fields.options(known)]:
-            needs.lines.append(f"give the {shell.level} field {known.name!r} the options {', '.join(lacking)}")
+            needs.for_all(f"give the {shell.level} field {known.name!r} the options {', '.join(lacking)}")
             needs.makes.append(_options(shell, lacking, actor))
 
 
@@ -134,7 +141,7 @@ def settings(
         if shell.secret:
             needs.warnings.append(f"the property {shell.name} is a secret: `exeunt property set {shell.name} --secret`")
             continue
-        needs.lines.append(f"set the property {shell.name} to {shell.value!r}")
+        needs.for_all(f"set the property {shell.name} to {shell.value!r}")
         needs.makes.append(_property(installation, shell, actor))
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from agent.access.principal import Permission, Principal
 from agent.content.reading import PARTNER
-from agent.errors import NotFound
+from agent.errors import Forbidden, NotFound
 from agent.installation import Installation
 from agent.packages import applying, changes, store
 from agent.packages.changes import Planned
@@ -166,13 +166,16 @@ def order_packages(here: Here, who: Who, slug: Slug, body: NewOrder) -> Change:
 
 
 def _done(here: Installation, who: Principal, planned: Planned, dry_run: bool) -> Change:
-    change = None
+    change, refusals = None, list(planned.refusals)
+    if planned.everywhere and not who.can(Permission.ADMINISTER):
+        reason = f"an administrator of the whole server has to do it first, since it changes all: {'; '.join(planned.everywhere)}"
+        if not dry_run:
+            raise Forbidden(reason)
+        refusals.append(reason)
     if not dry_run:
         planned.refuse()
         change = changes.perform(here, planned, actor=who.name) if planned.lines else None
-    return Change(
-        change=change, lines=list(planned.lines), warnings=list(planned.warnings), refusals=list(planned.refusals)
-    )
+    return Change(change=change, lines=list(planned.lines), warnings=list(planned.warnings), refusals=refusals)
 
 
 @contextmanager
