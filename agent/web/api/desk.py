@@ -9,6 +9,7 @@ from fastapi import Query
 from pydantic import Field, field_validator
 from sqlmodel import Session
 
+from agent import audit
 from agent.access.principal import Permission, Principal
 from agent.errors import NotFound
 from agent.inventory import contacts
@@ -362,7 +363,15 @@ def show_mail(here: Here, who: Who, mail_id: Id) -> MailOut:
 def resend_mail(here: Here, who: Who, mail_id: Id, body: Resend) -> MailOut:
     """Queue a failed mail again; a worker sends it. What may have arrived is sent a second time on your word only."""
     with here.database.session() as session:
-        record_for(session, who, Notification, mail_id, Permission.OPERATE)
+        found = record_for(session, who, Notification, mail_id, Permission.OPERATE)
+        if body.recipient not in (None, found.recipient) and is_token(found.body):
+            # Whoever gets it gets an account: no technician sends that to somebody of their choice.
+            who.require(Permission.ADMINISTER, found.client_id)
+        details = {"recipient": body.recipient, "old": found.recipient}
+        audit.record(
+            session, actor=who.name, action="mail.resend", object_kind="mail", object_id=str(mail_id),
+            client_id=found.client_id, details=details,
+        )  # fmt: skip
         return MailOut.model_validate(mail.resend(session, mail_id, recipient=body.recipient))
 
 
