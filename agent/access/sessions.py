@@ -37,8 +37,11 @@ def open_session(session: Session, settings: Settings, user: User) -> str:
     return token
 
 
-def principal_of_session(installation: Installation, token: str) -> Principal:
-    """Who holds the cookie, with the grants of this moment. Raises NotSignedIn when there is no such session, or it is over."""
+def principal_of_session(installation: Installation, token: str, *, used: bool = True) -> Principal:
+    """Who holds the cookie, with the grants of this moment. Raises NotSignedIn when there is no such session, or it is over.
+
+    `used`: somebody did something; what a page asks by itself does not keep a session alive.
+    """
     now = utcnow()
     with installation.database.reading() as session:
         found = session.get(WebSession, digest(token))
@@ -46,7 +49,7 @@ def principal_of_session(installation: Installation, token: str) -> Principal:
         if found is None or user is None or user.disabled_at is not None or _is_over(installation.settings, found, now):
             raise NotSignedIn(_OVER)
         principal, last = principal_of(session, user), found.last_used_at
-    if now - last >= _WRITTEN_EVERY:
+    if used and now - last >= _WRITTEN_EVERY:
         with installation.database.session() as session:
             session.execute(
                 update(WebSession)

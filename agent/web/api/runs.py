@@ -37,7 +37,7 @@ from agent.web.asking import Here, Port, Who
 from agent.web.guarding import REPORT_POLICY
 from agent.web.reads.paging import Page
 from agent.web.reads.reports import run_papers
-from agent.web.reads.run_detail import output_file, root_run
+from agent.web.reads.run_detail import output_file, repeatable_run, root_run
 from agent.web.reads.runs import RunRow, runs
 
 router = api_router("runs")
@@ -265,14 +265,14 @@ def resume_run(here: Here, port: Port, who: Who, run_id: RecordId) -> Resumed:
 @router.post("/runs/{run_id}/retry", status_code=201)
 def retry_run(here: Here, port: Port, who: Who, run_id: RecordId, body: Reason) -> Started:
     """Run the same script on the same target once more; what is verified gone is left alone."""
-    root = _operated(here, who, run_id)
+    root = _repeated(here, who, run_id)
     return started(here, port, verbs.retry(here, root, actor=who.name, reason=body.reason), who.name)
 
 
 @router.get("/runs/{run_id}/rollback")
 def preview_rollback(here: Here, who: Who, run_id: RecordId) -> RollbackPreview:
     """What would be put back, and what cannot be. Nothing is stored or started."""
-    found = draft_rollback(here, _operated(here, who, run_id), actor=who.name, reason="preview")
+    found = draft_rollback(here, _repeated(here, who, run_id), actor=who.name, reason="preview")
     return RollbackPreview(
         account=found.account, taken_at=found.taken_at, steps=_previews(found),
         cannot_be_restored=list(found.cannot_be_restored),
@@ -287,7 +287,7 @@ def _previews(found: Rollback) -> list[dict[str, str]]:
 @router.post("/runs/{run_id}/rollback", status_code=201)
 def rollback_run(here: Here, port: Port, who: Who, run_id: RecordId, body: GivenReason) -> Started:
     """Put a person's accounts back as they were before a run that is over and kept snapshots of them."""
-    found = draft_rollback(here, _operated(here, who, run_id), actor=who.name, reason=body.reason)
+    found = draft_rollback(here, _repeated(here, who, run_id), actor=who.name, reason=body.reason)
     return started(here, port, store_rollback(here, found, actor=who.name, reason=body.reason), who.name)
 
 
@@ -295,3 +295,9 @@ def _operated(here: Installation, who: Who, run_id: str) -> str:
     """The root run's id. Raises NotFound, Forbidden."""
     with here.database.reading() as session:
         return root_run(session, who, run_id, need=Permission.OPERATE).id
+
+
+def _repeated(here: Installation, who: Who, run_id: str) -> str:
+    """The same for what begins anew on its target. Raises NotFound, Forbidden."""
+    with here.database.reading() as session:
+        return repeatable_run(session, who, run_id).id

@@ -53,7 +53,7 @@ def _special(session: Session, who: Principal, place: Place, seconds: int) -> di
         found["software"] = list_software(session, id_of(place))[:SOFTWARE]
     elif isinstance(place, Contact):
         found["equipment"] = equipment_of(session, contact_id=id_of(place))
-        found["offboardings"] = place_facts.offboardings_of(session, place)
+        found["offboardings"] = place_facts.offboardings_of(session, place, who.clients())
         found["refusal"] = deletion_refusal(session, id_of(place))
     elif FORMS[type(place)] is Form.CLIENT:
         found["locations"] = lists.location_nodes(session, who.clients(), client_id=id_of(place))
@@ -148,6 +148,6 @@ def show_history(
             **head(session, who, place, "history"),
             "runs": runs(session, who.clients(), client_id=client, target=target, limit=25).items if of_place else None,
             "tickets": place_facts.tickets_of(session, place, who.clients()),
-            "audit": place_facts.audit_of(session, place, after=after),
+            "audit": place_facts.audit_of(session, place, who.clients(), after=after),
         }
     return page(request, "place_history.html", **values)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Form as FormBody
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -31,13 +32,16 @@ from agent.running.rollback import draft_rollback, store_rollback
 from agent.web.asking import Here, Port, Who, session_token
 from agent.web.forms import Form
 from agent.web.guarding import REPORT_POLICY
-from agent.web.reads.run_detail import STREAMS, fingerprint, output_file, root_run, run_detail
+from agent.web.reads.run_detail import STREAMS, fingerprint, output_file, repeatable_run, root_run, run_detail
 from agent.web.reads.runs import runs
 from agent.web.rendering import fragment, page, redirect, with_query
 
 router = APIRouter()
 #: Seconds between two looks at a run that somebody watches, and looks between two questions whether they still may.
 LOOK_SECONDS, LOOKS_PER_CHECK = 0.5, 10
+#: Streams that one person, and all together, may have open: each asks the database with every look.
+MOST_STREAMS, MOST_STREAMS_OF_ALL = 16, 160
+_followed: Counter[str] = Counter()
 
 
 class Reason(Form):
@@ -80,6 +84,10 @@ def may(who: Principal, client_id: int) -> dict[str, bool]:
 async def follow_run(request: Request, here: Here, who: Who, run_id: str) -> Response:
     """Server-sent events: `run` with the live part whenever it changed, `over` at the end."""
     await run_in_threadpool(_seen, here, who, run_id)
+    if _followed[who.user_id] >= MOST_STREAMS or _followed.total() >= MOST_STREAMS_OF_ALL:
+        raise HTTPException(
+            429, "too many runs are followed at once: close some of those pages, then load this one again"
+        )
     return EventSourceResponse(_changes(request, here, who, run_id), headers={"cache-control": "no-store"}, ping=15)
 
 
@@ -89,24 +97,25 @@ def _seen(here: Installation, who: Principal, run_id: str) -> None:
 
 
 async def _changes(request: Request, here: Installation, who: Principal, run_id: str) -> AsyncIterator[ServerSentEvent]:
-    last, looks, token = "", 0, session_token(request) or ""
-    while not await request.is_disconnected():
-        looks += 1
-        if looks % LOOKS_PER_CHECK == 0:
-            try:
-                who = await run_in_threadpool(principal_of_session, here, token)
-            except ExeuntError:
-                # The session is over: the page says so when it is loaded again.
-                yield ServerSentEvent(data="", event="over")
-                return
-        mark, text, over = await run_in_threadpool(_look, here, who, run_id, last)
-        if text is not None:
-            yield ServerSentEvent(data=text, event="run")
-        if over:
-            yield ServerSentEvent(data="", event="over")
-            return
-        last = mark
-        await anyio.sleep(LOOK_SECONDS)
+    last, looks, over, token = "", 0, False, session_token(request) or ""
+    _followed[who.user_id] += 1
+    try:
+        while not over and not await request.is_disconnected():
+            looks += 1
+            if looks % LOOKS_PER_CHECK == 0:
+                who = await run_in_threadpool(principal_of_session, here, token, used=False)
+            last, text, over = await run_in_threadpool(_look, here, who, run_id, last)
+            if text is not None:
+                yield ServerSentEvent(data=text, event="run")
+            if not over:
+                await anyio.sleep(LOOK_SECONDS)
+    except ExeuntError:
+        # The session or the permission is over: the page says so when it is loaded again.
+        over = True
+    finally:
+        _followed[who.user_id] -= 1
+    if over:
+        yield ServerSentEvent(data="", event="over")
 
 
 def _look(here: Installation, who: Principal, run_id: str, last: str) -> tuple[str, str | None, bool]:
@@ -145,7 +154,7 @@ def retry(
     request: Request, here: Here, port: Port, who: Who, run_id: str, form: Annotated[Reason, FormBody()]
 ) -> Response:
     """Run the same script on the same target once more; what is verified is left alone."""
-    _operate(here, who, run_id)
+    _repeat(here, who, run_id)
     stored = verbs.retry(here, run_id, actor=who.name, reason=form.reason or None)
     if stored.state == "held":
         return redirect(request, f"/plans/{stored.id}", "A guardrail holds it: somebody has to approve it.")
@@ -156,7 +165,7 @@ def retry(
 @router.get("/runs/{run_id}/rollback")
 def preview_rollback(request: Request, here: Here, who: Who, run_id: str) -> Response:
     """What would be put back, and what cannot."""
-    _operate(here, who, run_id)
+    _repeat(here, who, run_id)
     found = draft_rollback(here, run_id, actor=who.name, reason="preview")
     steps = [(step.name, str(step.options["preview"])) for t in found.draft.targets for step in t.run.steps()]
     return page(request, "run_rollback.html", run_id=run_id, found=found, steps=steps)
@@ -167,7 +176,7 @@ def rollback(
     request: Request, here: Here, port: Port, who: Who, run_id: str, form: Annotated[Reason, FormBody()]
 ) -> Response:
     """Put the accounts back as they were."""
-    _operate(here, who, run_id)
+    _repeat(here, who, run_id)
     found = draft_rollback(here, run_id, actor=who.name, reason=form.reason)
     stored = store_rollback(here, found, actor=who.name, reason=form.reason)
     if stored.state == "held":
@@ -179,6 +188,11 @@ def rollback(
 def _operate(here: Installation, who: Principal, run_id: str) -> None:
     with here.database.reading() as session:
         root_run(session, who, run_id, need=Permission.OPERATE)
+
+
+def _repeat(here: Installation, who: Principal, run_id: str) -> None:
+    with here.database.reading() as session:
+        repeatable_run(session, who, run_id)
 
 
 @router.get("/runs/{run_id}/report.{form}")

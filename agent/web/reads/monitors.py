@@ -117,8 +117,8 @@ def alerts(
 
 
 def alert_row(session: Session, found: Alert) -> AlertRow:
-    """An alert with the path of its place."""
-    place = _path(session, found.target_kind, found.target_id)
+    """An alert with the path of its place. Where that got to afterwards is not told to those who see the alert."""
+    place = _path(session, found.target_kind, found.target_id, found.client_id)
     return AlertRow(**{n: getattr(found, n) for n in AlertRow.model_fields if n != "place"}, place=place)
 
 
@@ -133,8 +133,11 @@ def _of_clients(form: Form, clients: Collection[int]) -> Any:
     return (col(FailingRow.target_kind) == form.name.lower()) & col(FailingRow.target_id).in_(mine)
 
 
-def _path(session: Session, kind: str, identity: int) -> str:
+def _path(session: Session, kind: str, identity: int, client_id: int | None = None) -> str:
     try:
-        return lookup.path(session, lookup.get(session, lookup.MODELS[Form[kind.upper()]], identity))
+        place = lookup.get(session, lookup.MODELS[Form[kind.upper()]], identity)
     except NotFound:
         return f"({kind} {identity} is gone)"
+    if client_id not in (None, place.client_id):
+        return f"({kind} {identity} is another client's now)"
+    return lookup.path(session, place)

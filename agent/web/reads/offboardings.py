@@ -96,13 +96,14 @@ def offboarding(session: Session, who: Principal, row_id: str) -> tuple[ContactO
     contact, client = session.get_one(Contact, row.contact_id), session.get_one(Client, row.client_id)
     run = session.get(ScriptRun, row.run_id) if row.run_id else None
     inputs, fault = _inputs(session, row)
-    tasks = session.exec(
-        select(ManualTask).where(ManualTask.contact_id == row.contact_id).order_by(col(ManualTask.created_at))
-    )
+    # A person may have got to another client since.
+    mine = (ManualTask.contact_id == row.contact_id, among(col(ManualTask.client_id), who.clients()))
+    tasks = session.exec(select(ManualTask).where(*mine).order_by(col(ManualTask.created_at)))
+    things = equipment_of(session, contact_id=row.contact_id) if who.can(Permission.SEE, contact.client_id) else []
     return row, OffboardingDetail(
         row=_row(row, contact, client, run), template=row.template, inputs=inputs, inputs_fault=fault,
         tasks=[t.model_dump() for t in tasks],
-        equipment=[e.model_dump() for e in equipment_of(session, contact_id=row.contact_id)],
+        equipment=[e.model_dump() for e in things],
     )  # fmt: skip
 
 

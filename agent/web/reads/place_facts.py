@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Select
+from sqlalchemy import Select, or_
 from sqlmodel import Session, col, select
 
 from agent.inventory import groups
@@ -128,11 +128,14 @@ def _contact_facts(session: Session, contact: Contact) -> list[Fact]:
     return [*found, *(Fact(label=f"id in {system}", text=str(i)) for system, i in sorted(contact.external_ids.items()))]
 
 
-def audit_of(session: Session, place: Place, *, after: str | None = None, limit: int = 25) -> Page[AuditRow]:
-    """Entries about a place, newest first."""
+def audit_of(
+    session: Session, place: Place, clients: Collection[int] | None, *, after: str | None = None, limit: int = 25
+) -> Page[AuditRow]:  # fmt: skip
+    """Entries about a place, newest first; not those from when it was another client's."""
     query: Select[Any] = select(AuditEntry).where(
-        col(AuditEntry.object_kind) == word(type(place)), col(AuditEntry.object_id) == str(place_id(place))
-    )
+        col(AuditEntry.object_kind) == word(type(place)), col(AuditEntry.object_id) == str(place_id(place)),
+        or_(col(AuditEntry.client_id).is_(None), among(col(AuditEntry.client_id), clients)),
+    )  # fmt: skip
     rows, following = take(session, query, Order(col(AuditEntry.sequence), descending=True), after=after, limit=limit)
     own = list(AuditRow.model_fields)
     return Page(items=[AuditRow(**{n: getattr(row[0], n) for n in own}) for row in rows], next=following)
@@ -154,9 +157,10 @@ def tickets_of(session: Session, place: Place, clients: Collection[int] | None, 
     return [TicketRow(id=t.id or 0, subject=t.subject, status=t.status, created_at=t.created_at) for t in found]
 
 
-def offboardings_of(session: Session, contact: Contact) -> list[ContactOffboarding]:
+def offboardings_of(session: Session, contact: Contact, clients: Collection[int] | None) -> list[ContactOffboarding]:
     """Planned and past offboardings of a person, newest first."""
     query = select(ContactOffboarding).where(
-        col(ContactOffboarding.contact_id) == place_id(contact), col(ContactOffboarding.removed_at).is_(None)
-    )
+        col(ContactOffboarding.contact_id) == place_id(contact), col(ContactOffboarding.removed_at).is_(None),
+        among(col(ContactOffboarding.client_id), clients),
+    )  # fmt: skip
     return list(session.exec(query.order_by(col(ContactOffboarding.requested_at).desc()).limit(10)))

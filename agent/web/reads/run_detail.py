@@ -15,7 +15,9 @@ from agent.access.principal import Permission, Principal
 from agent.audit import mask
 from agent.errors import NotFound
 from agent.installation import Installation
+from agent.inventory.lookup import MODELS
 from agent.model.base import utcnow
+from agent.model.fields import Form
 from agent.model.runs import RunState, RunStep, ScriptRun, StepState
 from agent.running.tree import RunTree, load_tree
 
@@ -95,6 +97,17 @@ def root_run(session: Session, who: Principal, run_id: str, *, need: Permission 
     if run is None:
         raise NotFound(f"there is no run {run_id}")
     who.require(need, run.client_id, what=f"run {run_id}")
+    return run
+
+
+def repeatable_run(session: Session, who: Principal, run_id: str) -> ScriptRun:
+    """The root run of that id, for whoever may act at its client and where its target is now. Raises NotFound, Forbidden."""
+    run = root_run(session, who, run_id, need=Permission.OPERATE)
+    target: Any = session.get(MODELS[Form[run.target_kind.upper()]], run.target_id)
+    if target is not None:
+        who.require(
+            Permission.OPERATE, target.client_id, what=f"{run.target_kind} {run.target_id} at this client any more"
+        )
     return run
 
 
