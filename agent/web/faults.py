@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from agent.access.principal import Permission, Principal
 from agent.content.faults import all_faults
 from agent.errors import (
     ClientMismatch,
@@ -35,6 +36,8 @@ from agent.web.problems import Faults, problem
 from agent.web.rendering import page
 
 log = structlog.get_logger()
+#: Wrong values that an answer names.
+MOST_ERRORS = 100
 #: The first class that fits counts.
 STATUSES: tuple[tuple[type[ExeuntError], int], ...] = (
     (NotSignedIn, 401), (Forbidden, 403), (NotFound, 404), (Conflict, 409), (GuardrailRefused, 409),
@@ -63,14 +66,25 @@ def answer_to(request: Request, error: ExeuntError) -> Response:
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
     if status == 401 and not request.url.path.startswith("/api/"):
         return _to_sign_in(request)
+    detail = str(error)
     if status >= 500:
-        log.error("request_failed", path=request.url.path, reason=str(error), kind=type(error).__name__)
+        # The route, not the path: some paths hold a secret.
+        route = getattr(request.scope.get("route"), "path", "(none)")
+        log.error("request_failed", route=route, reason=detail, kind=type(error).__name__)
+    if isinstance(error, StoreError) and not _administers(request):
+        # It names files and what the database said.
+        detail = "the server cannot read or write its records now: its log says why; try again later"
     more: dict[str, Any] = {}
     if isinstance(error, GuardrailRefused):
         more["guardrail"] = error.guardrail
     if faults := _faults(error):
         more["errors"] = faults
-    return _answer(request, status, str(error), **more)
+    return _answer(request, status, detail, **more)
+
+
+def _administers(request: Request) -> bool:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return principal is not None and principal.can(Permission.ADMINISTER)
 
 
 def _faults(error: ExeuntError) -> list[dict[str, Any]]:
@@ -124,8 +138,9 @@ def _to_sign_in(request: Request) -> Response:
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # The input is left out: it may be a password.
-    errors = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
-    return _answer(request, 400, f"{len(errors)} value(s) are not as they must be", errors=errors)
+    found = error.errors()
+    errors = [{"where": ".".join(map(str, e["loc"]))[:200], "message": e["msg"]} for e in found[:MOST_ERRORS]]
+    return _answer(request, 400, f"{len(found)} value(s) are not as they must be", errors=errors)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -64,7 +64,8 @@ def redirect(request: Request, address: str, said: str | None = None) -> Redirec
     """To a page of ours after a form was taken, which then shows what was done."""
     answer = RedirectResponse(address, 303)
     if request.headers.get("hx-request") == "true":
-        answer = RedirectResponse(address, 200, {"hx-redirect": address})
+        # As the other header has it: nothing in an address ends a header.
+        answer = RedirectResponse(address, 200, {"hx-redirect": answer.headers["location"]})
     if said is not None:
         answer.set_cookie(SAID, quote(said[:500]), 60, httponly=True, samesite="lax", secure=is_secure(request))
     return answer

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
 import account_functions
 import pytest
 from people_help import People, add_people, write_children
 from sqlmodel import select
+from structlog.testing import capture_logs
 from web_help import Console
 
+from agent.access import names, sessions, users
+from agent.access.digests import digest
+from agent.errors import StoreError
 from agent.functions import registry
+from agent.inventory import places as inventory
+from agent.model.access import WebSession
+from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding
+from agent.model.monitors import Alert
+from agent.model.places import Computer
 from agent.model.runs import Plan, ScriptRevision, ScriptRun
 from agent.running import offboarding_templates
+from agent.secrets import create_key
+from agent.services import mail
+from agent.web.pages import runs as pages_of_runs
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +126,138 @@ def test_a_plan_tells_nothing_of_clients_that_one_may_not_see(console: Console, 
         assert "LEFT-Contoso" in answer.text
         assert "Fabrikam" not in answer.text and "777" not in answer.text
     assert "777" in console.owner.get(f"/plans/{shared.id}").text
+
+
+def test_what_got_to_another_client_is_out_of_reach(console: Console) -> None:
+    """A computer was Contoso's, and a run on it is Contoso's still; the computer is Fabrikam's now."""
+    places, computer = console.places, console.places.contoso_computers[0]
+    with console.installation.database.session() as session:
+        session.add(ScriptRevision(digest="a" * 64, name="x", content={}))
+        run = ScriptRun(
+            script="x", role="child", revision="a" * 64, target_kind="computer", target_name="x", target_id=computer,
+            client_id=places.contoso, state="failed", finished_at=utcnow(), started_by="t",
+        )  # fmt: skip
+        alert = Alert(
+            monitor="Offboarding", target_kind="computer", target_id=computer, identity="i", client_id=places.contoso
+        )
+        row = session.get_one(Computer, computer)
+        inventory.change(session, row, actor="t", os="old secret")
+        inventory.move(session, row, places.fabrikam_site, actor="t", allow_move=True)
+        inventory.change(session, row, actor="t", name="THEIRS")
+        session.add_all([run, alert])
+    for path in (f"/runs/{run.id}/retry", f"/api/v1/runs/{run.id}/retry"):
+        given = {"json": {}} if path.startswith("/api/") else {"data": {}}
+        answer = console.colleague.post(path, **given)
+        assert answer.status_code == 404, answer.text
+    for path in ("/alerts", "/api/v1/alerts", f"/api/v1/alerts/{alert.id}"):
+        answer = console.viewer.get(path)
+        assert answer.status_code == 200 and "another client" in answer.text
+        assert "THEIRS" not in answer.text and "Fabrikam" not in answer.text
+    history = console.stranger.get(f"/computers/{computer}/history").text
+    assert "THEIRS" in history and "old secret" not in history
+
+
+def test_a_package_of_one_client_changes_nothing_of_all(console: Console) -> None:
+    create_key(console.installation.settings)
+    at = "/api/v1/applied-packages/fabrikam/zoom"
+    seen = console.stranger.post(at, json={"dry_run": True}).json()
+    assert any("whole server" in r for r in seen["refusals"])
+    assert console.stranger.post(at, json={}).status_code == 403
+    assert console.owner.post("/api/v1/applied-packages/contoso/zoom", json={}).status_code == 200
+    # What it needs of all is there: now it is about the one client only.
+    assert console.stranger.post(at, json={}).status_code == 200
+    assert console.stranger.post(f"{at}/remove", json={}).status_code == 200
+
+
+def test_a_letter_with_a_secret_goes_to_nobody_else(console: Console) -> None:
+    create_key(console.installation.settings)
+    box = console.installation.secrets
+    with console.installation.database.session() as session:
+        letters = [
+            mail.queue_mail(
+                session, key=key, client_id=console.places.contoso, recipient="boss@contoso.example", subject="s", body="b",
+                box=sealed,
+            )
+            for key, sealed in (("a", box), ("b", None))
+        ]  # fmt: skip
+        for letter in letters:
+            letter.state = "failed"
+    secret, plain = (f"/api/v1/notifications/{letter.id}/resend" for letter in letters)
+    evil = {"recipient": "me@evil.example"}
+    assert console.colleague.post(secret, json=evil).status_code == 403
+    assert console.colleague.post(secret, json={}).status_code == 200
+    assert console.colleague.post(plain, json=evil).status_code == 200
+    trail = console.viewer.get("/api/v1/audit?action=mail.resend").json()["items"]
+    assert [e["details"]["recipient"] for e in trail] == ["me@evil.example", None]
+
+
+def running(console: Console) -> str:
+    """A run of Contoso that goes on."""
+    with console.installation.database.session() as session:
+        session.add(ScriptRevision(digest="a" * 64, name="x", content={}))
+        run = ScriptRun(
+            script="x", role="child", revision="a" * 64, target_kind="computer", target_name="x", state="running",
+            target_id=console.places.contoso_computers[0], client_id=console.places.contoso, started_by="t",
+        )  # fmt: skip
+        session.add(run)
+    return run.id
+
+
+def test_who_may_follow_no_longer_is_told_nothing_more(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_of_runs, "LOOKS_PER_CHECK", 1)
+    path = f"/runs/{running(console)}/events"
+    with console.viewer.client.stream("GET", path) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: run"
+        with console.installation.database.session() as session:
+            user = names.find(session, "viewer")
+            before = session.exec(select(WebSession.last_used_at).where(WebSession.user_id == user.id)).one()
+        users.set_grants(console.installation, user.id, [], actor="t")
+        assert [line for line in lines if line.startswith("event")] == ["event: over"]
+    with console.installation.database.reading() as session:
+        after = session.exec(select(WebSession.last_used_at).where(WebSession.user_id == user.id)).one()
+    assert after == before
+
+
+def test_a_page_that_is_left_open_keeps_no_session_alive(console: Console) -> None:
+    assert console.viewer.token is not None
+    long_ago = utcnow() - timedelta(minutes=5)
+    with console.installation.database.session() as session:
+        session.get_one(WebSession, digest(console.viewer.token)).last_used_at = long_ago
+    sessions.principal_of_session(console.installation, console.viewer.token, used=False)
+    with console.installation.database.reading() as session:
+        assert session.get_one(WebSession, digest(console.viewer.token)).last_used_at == long_ago
+
+
+def test_nobody_follows_without_bound(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_of_runs, "MOST_STREAMS", 1)
+    path = f"/runs/{running(console)}/events"
+    with console.viewer.client.stream("GET", path) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: run"
+        with console.viewer.client.stream("GET", path) as second:
+            assert second.status_code == 429
+        with console.colleague.client.stream("GET", path) as other:
+            assert other.status_code == 200
+    deadline = time.monotonic() + 20
+    while pages_of_runs._followed.total():
+        assert time.monotonic() < deadline, "a stream that was left still counts"
+        time.sleep(0.05)
+
+
+def test_no_log_and_no_answer_tells_a_secret_or_the_inside(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise StoreError("the database /srv/inside/inventory.db does not work")
+
+    monkeypatch.setattr("agent.services.handover.look", broken)
+    with capture_logs() as logs:
+        answer = console.nobody.get("/handover/very-secret-token")
+    assert answer.status_code == 503 and "/srv/inside" not in answer.text
+    assert [entry["reason"] for entry in logs if entry["event"] == "request_failed"], logs
+    assert "very-secret-token" not in repr(logs)
+
+
+def test_many_faults_make_no_long_answer(console: Console) -> None:
+    body = {"name": "x", **{f"no{n}": n for n in range(50_000)}}
+    answer = console.owner.post("/api/v1/clients", json=body)
+    assert answer.status_code == 400 and len(answer.content) < 20_000
