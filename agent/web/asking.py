@@ -26,6 +26,8 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 #: The cookie of a signed-in browser; over https it is bound to the host by its prefix.
 COOKIE, SECURE_COOKIE = "exeunt_session", "__Host-exeunt_session"
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
+#: What somebody without any role may ask for: the own account.
+OF_ONESELF = ("/account", "/sign-out", "/api/v1/me", "/api/v1/tokens")
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -75,6 +77,8 @@ async def who_asks(request: Request) -> Principal:
         principal = await _in_thread(principal_of_session, installation, cookie)
         await _check_csrf(request, cookie)
     request.state.principal = principal
+    if not principal.grants and not request.url.path.startswith(OF_ONESELF):
+        raise Forbidden("you have no role here yet: an administrator can give you one")
     return principal
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from datetime import timedelta
 
 import account_functions
+import httpx
 import pytest
 from people_help import People, add_people, write_children
 from sqlmodel import select
 from structlog.testing import capture_logs
-from web_help import Console
+from web_help import Console, Person, sign_in_as
 
 from agent.access import names, sessions, users
 from agent.access.digests import digest
@@ -26,6 +28,7 @@ from agent.model.runs import Plan, ScriptRevision, ScriptRun
 from agent.running import offboarding_templates
 from agent.secrets import create_key
 from agent.services import mail
+from agent.web.asking import COOKIE
 from agent.web.pages import runs as pages_of_runs
 
 
@@ -261,3 +264,24 @@ def test_many_faults_make_no_long_answer(console: Console) -> None:
     body = {"name": "x", **{f"no{n}": n for n in range(50_000)}}
     answer = console.owner.post("/api/v1/clients", json=body)
     assert answer.status_code == 400 and len(answer.content) < 20_000
+
+
+def test_without_a_role_there_is_only_the_own_account(console: Console) -> None:
+    token = sign_in_as(console.installation, "guest", ())
+    with httpx.Client(base_url=console.address, cookies={COOKIE: token}) as client:
+        guest = Person("guest", token, client)
+        for path in ("/", "/scripts", "/monitors", "/packages", "/api/v1/scripts", "/api/v1/fields", "/api/v1/clients"):
+            assert guest.get(path).status_code == 403, path
+        assert guest.get("/account").status_code == 200
+        assert guest.get("/api/v1/me").json()["grants"] == []
+        assert guest.post("/sign-out").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 1400, '["2030-01-01T00:00:00", "x"]', '["2030-01-01T00:00:00+00:00", "\\ud800"]']
+)
+def test_a_made_up_cursor_is_refused_and_breaks_nothing(console: Console, value: str) -> None:
+    after = base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+    assert console.viewer.get(f"/api/v1/runs?after={after}").status_code == 400
+    big = base64.urlsafe_b64encode(b"[99999999999999999999999]").decode()
+    assert console.viewer.get(f"/api/v1/audit?after={big}").status_code == 400

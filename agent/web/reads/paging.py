@@ -81,7 +81,7 @@ def _encoded(values: list[Any]) -> str:
 def _decoded(cursor: str, order: Order) -> list[Any]:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         found = None
     if not isinstance(found, list) or len(found) != len(order.columns):
         raise UsageError("`after` is none of the cursors that a list has given: take `next` of the last answer")
@@ -95,6 +95,13 @@ def _typed(column: Any, value: Any) -> Any:
     except (TypeError, ValueError):
         found = None
     naive = isinstance(found, datetime) and found.tzinfo is None
-    if not isinstance(found, wanted) or isinstance(found, bool) or naive:
+    if not isinstance(found, wanted) or isinstance(found, bool) or naive or not _storable(found):
         raise UsageError("`after` is none of the cursors that a list has given: take `next` of the last answer")
     return found
+
+
+def _storable(value: Any) -> bool:
+    """Whether a database can compare with it: no half of a surrogate pair, no NUL, no number beyond 64 bits."""
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+    return not isinstance(value, int) or abs(value) < 2**63
