@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.output import counted, say, show_json, show_table, tell
+from agent.errors import UsageError
 from agent.inventory import lookup
 from agent.inventory.lookup import place_id
 from agent.model.places import Client
 from agent.model.webhooks import WebhookTarget
 from agent.services import webhooks
+from agent.services.credentials import secret_from
 
 _HIDDEN = {"secret"}
 
@@ -36,8 +40,8 @@ def list_webhooks(caller: Caller, as_json: bool) -> None:
         })  # fmt: skip
         return
     show_table(
-        ("id", "target", "address", "client", "events"),
-        ((t.id, t.name, t.url, slugs.get(t.client_id or 0, "(all)"), t.events or "(all)") for t in targets),
+        ("id", "target", "form", "address", "client", "events"),
+        ((t.id, t.name, t.form, t.url, slugs.get(t.client_id or 0, "(all)"), t.events or "(all)") for t in targets),
         empty="nobody is told of anything",
     )
     say("")
@@ -51,22 +55,51 @@ def list_webhooks(caller: Caller, as_json: bool) -> None:
 @command(
     webhook, "add", "exeunt webhook add psa https://hooks.example.com/exeunt --event ticket.created --client contoso",
     "exeunt webhook add audit https://siem.example.com/in",
+    "exeunt webhook add channel --form slack --address-from env:SLACK_WEBHOOK --event run.held",
 )  # fmt: skip
 @click.argument("name")
-@click.argument("url")
+@click.argument("url", required=False)
+@click.option("--form", type=click.Choice(webhooks.FORMS), default=webhooks.SIGNED, show_default=True,
+              help="Signed JSON, or a message in a channel of Slack or Microsoft Teams.")  # fmt: skip
+@click.option("--address-from", metavar="SOURCE",
+              help="Slack and Teams: the channel's address, a secret, from env:VARIABLE or file:PATH; else it is asked for.")  # fmt: skip
 @click.option(
     "--event", "events", multiple=True, type=click.Choice(webhooks.EVENTS), help="Only these. May be repeated."
 )
 @click.option("--client", help="Only what concerns this client: slug, name or id.")
 @pass_caller
-def add(caller: Caller, name: str, url: str, events: tuple[str, ...], client: str | None) -> None:
-    """Tell an address of events. Prints the secret that its messages are signed with, once, alone on standard output."""
+def add(
+    caller: Caller, name: str, url: str | None, form: str, address_from: str | None, events: tuple[str, ...], client: str | None
+) -> None:  # fmt: skip
+    """Tell an address of events. Prints the secret that its messages are signed with, once, alone on standard output.
+
+    The address of a channel of Slack or Teams is a secret itself: it is kept encrypted, and never given as an argument.
+    """
     client_id = _client_id(caller, client) if client else None
     made, secret = webhooks.add_target(
-        caller.installation, name=name, url=url, events=events, client_id=client_id, actor=caller.actor
-    )
+        caller.installation, name=name, url=_address(url, form, address_from), events=events, client_id=client_id,
+        form=form, actor=caller.actor,
+    )  # fmt: skip
+    if form != webhooks.SIGNED:
+        tell(f"webhook {made.id} ({name}) is stored; it writes to {made.url}")
+        return
     tell(f"webhook {made.id} ({name}) is stored; its secret is not shown again:")
     say(secret)
+
+
+def _address(url: str | None, form: str, source: str | None) -> str:
+    if form == webhooks.SIGNED:
+        if url is None or source is not None:
+            raise UsageError("name the address: exeunt webhook add NAME URL")
+        return url
+    if url is not None:
+        raise UsageError("a channel's address is a secret: give it by --address-from env:VARIABLE or file:PATH")
+    if source is not None:
+        return secret_from(source).strip()
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: give --address-from env:VARIABLE or file:PATH")
+    given: str = click.prompt("Address of the channel's webhook", hide_input=True, err=True)
+    return given.strip()
 
 
 @command(webhook, "add-source", "exeunt webhook add-source personio --kind hr --client contoso")

@@ -17,6 +17,9 @@ class WebhookTarget(SQLModel, table=True):
     __tablename__ = "webhook_target"
     id: str = Field(default_factory=new_id, primary_key=True)
     name: str = Field(unique=True)
+    #: exeunt: signed JSON; slack, teams: a message in a channel, whose address is a secret itself.
+    form: str = Field(default="exeunt", sa_column_kwargs={"server_default": "exeunt"})
+    #: In clear only where the form signs; else its host, the whole address is the secret.
     url: str
     #: Null: events of all clients.
     client_id: int | None = Field(default=None, index=True)

@@ -18,6 +18,7 @@ from agent.model.base import utcnow
 from agent.model.webhooks import WebhookDelivery, WebhookTarget
 from agent.services import webhooks
 from agent.services.webhook_addresses import resolve
+from agent.services.webhook_messages import message
 
 #: A message is tried so often; the pauses begin with a minute, double, and end with six hours: about a day in all.
 MOST_ATTEMPTS = 12
@@ -93,15 +94,21 @@ def _attempt(installation: Installation, client: httpx.Client, found: WebhookDel
 
 def _send(installation: Installation, client: httpx.Client, found: WebhookDelivery, target: WebhookTarget) -> int:
     """The status of the answer, whose body nobody needs."""
-    url = httpx.URL(target.url)
-    address = resolve(installation.settings, target.url)
-    body = json.dumps(found.body, ensure_ascii=False, separators=(",", ":")).encode()
+    secret = webhooks.secret_of(installation, target)
+    whole = target.url if target.form == webhooks.SIGNED else secret
+    try:
+        address, url = resolve(installation.settings, whole), httpx.URL(whole)
+    except UsageError as error:
+        raise UsageError(str(error).replace(whole, target.url)) from None
+    written = found.body if target.form == webhooks.SIGNED else message(target.form, found.body)
+    body = json.dumps(written, ensure_ascii=False, separators=(",", ":")).encode()
     headers = {
         # The name, although we connect to the address that was looked at.
         "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "exeunt-webhooks",
         "exeunt-event": found.event, "exeunt-delivery": found.id,
-        webhooks.SIGNATURE: webhooks.sign(webhooks.secret_of(installation, target), int(time.time()), body),
     }  # fmt: skip
+    if target.form == webhooks.SIGNED:
+        headers[webhooks.SIGNATURE] = webhooks.sign(secret, int(time.time()), body)
     request = client.build_request(
         "POST", url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": url.host}
     )

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete, or_
 from sqlalchemy.dialects import postgresql, sqlite
@@ -30,6 +31,9 @@ RUN_FINISHED, RUN_HELD = "run.finished", "run.held"
 OFFBOARDING_FINISHED, TICKET_CREATED = "offboarding.finished", "ticket.created"
 EVENTS = (RUN_FINISHED, RUN_HELD, OFFBOARDING_FINISHED, TICKET_CREATED)
 KINDS = ("hr", "psa")
+#: How a message is written: signed JSON for programs, or for people in a channel.
+SIGNED, SLACK, TEAMS = "exeunt", "slack", "teams"
+FORMS = (SIGNED, SLACK, TEAMS)
 SIGNATURE = "exeunt-signature"
 #: Seconds that the clock of a sender may be off.
 TOLERANCE = 300
@@ -48,20 +52,47 @@ def sign(secret: str, timestamp: int, body: bytes) -> str:
 
 
 def add_target(
-    installation: Installation, *, name: str, url: str, events: Sequence[str] = (), client_id: int | None = None, actor: str,
+    installation: Installation, *, name: str, url: str, events: Sequence[str] = (), client_id: int | None = None,
+    form: str = SIGNED, actor: str,
 ) -> tuple[WebhookTarget, str]:  # fmt: skip
     """Tell an address of events (none named: all), of one client or of all. Returns its secret, which is shown only now.
+
+    `form`: signed JSON, or a message in a channel of Slack or Teams. There the address is the secret: it is kept encrypted,
+    shown by its host only, and given back.
 
     Raises UsageError for an address or an event that cannot be, Conflict when the name is taken.
     """
     wrong = sorted(set(events) - set(EVENTS))
     if wrong:
         raise UsageError(f"there is no event {wrong[0]!r}: {', '.join(EVENTS)}")
-    check_address(installation.settings, url)
+    if form not in FORMS:
+        raise UsageError(f"there is no form {form!r}: {', '.join(FORMS)}")
+    shown = url if form == SIGNED else _host_of(url)
+    try:
+        check_address(installation.settings, url)
+    except UsageError as error:
+        # What is wrong with it quotes it.
+        raise UsageError(str(error).replace(url, shown)) from None
     target = WebhookTarget(
-        id=new_id(), name=name, url=url, client_id=client_id, events=list(events), secret="", created_by=actor
+        id=new_id(),
+        name=name,
+        form=form,
+        url=shown,
+        client_id=client_id,
+        events=list(events),
+        secret="",
+        created_by=actor,
     )
-    return _add(installation, target, "target", actor, {"url": url, "events": list(events)})
+    details = {"url": shown, "form": form, "events": list(events)}
+    return _add(installation, target, "target", actor, details, secret=None if form == SIGNED else url)
+
+
+def _host_of(url: str) -> str:
+    """What of a secret address may be shown."""
+    try:
+        return f"https://{urlsplit(url).hostname or '?'}/…"
+    except ValueError:
+        return "https://?/…"
 
 
 def add_source(
@@ -74,10 +105,12 @@ def add_source(
     return _add(installation, source, "source", actor, {"kind": kind})
 
 
-def _add(installation: Installation, row: R, word: str, actor: str, details: Mapping[str, Any]) -> tuple[R, str]:
+def _add(
+    installation: Installation, row: R, word: str, actor: str, details: Mapping[str, Any], *, secret: str | None = None
+) -> tuple[R, str]:
     if not row.name.strip() or row.name != row.name.strip() or not row.name.isprintable() or len(row.name) > 100:
         raise UsageError(f"{row.name[:100]!r} is no name: one line of at most 100 characters")
-    secret = f"whsec_{secrets.token_urlsafe(32)}"
+    secret = secret or f"whsec_{secrets.token_urlsafe(32)}"
     row.secret = installation.secrets.encrypt(secret, purpose=_purpose(row))
     with installation.database.session() as session:
         if session.exec(select(type(row).id).where(type(row).name == row.name)).first() is not None:

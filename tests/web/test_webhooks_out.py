@@ -17,6 +17,7 @@ from webhook_receiver import Receiver, receiving
 
 from agent.errors import UsageError
 from agent.installation import Installation
+from agent.model.administration import AuditEntry
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding
 from agent.model.runs import Plan, ScriptRevision, ScriptRun
@@ -224,3 +225,46 @@ def test_only_administrators_of_the_place_manage_them(console: Console) -> None:
         assert api.delete(f"/webhooks/{made.json()['id']}").status_code == 200
     with console.installation.database.reading() as session:
         assert session.exec(select(WebhookDelivery)).all() == []
+
+
+@pytest.mark.parametrize("form", ["slack", "teams"])
+def test_a_channel_gets_words_and_its_address_stays_secret(
+    sender: Installation, two_clients: Places, receiver: Receiver, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address of a channel is what lets anybody write to it, so it is kept like a password."""
+    token = "T0ken-in-the-path"
+    target, given = webhooks.add_target(
+        sender, name="channel", url=f"{receiver.address}/{token}", client_id=two_clients.contoso, form=form, actor="t"
+    )
+    assert token in given and token not in target.url and token not in target.secret
+    open_ticket(sender, two_clients.contoso)
+    open_ticket(sender, two_clients.fabrikam, "other")
+    assert len(deliver(sender).delivered) == 1
+    headers, body = receiver.received[0]
+    assert "exeunt-signature" not in headers, "there is no secret of its own to sign with"
+    text = body.decode()
+    assert "Contoso" in text and "abrikam" not in text
+    message = json.loads(body)
+    if form == "slack":
+        assert [b["text"]["type"] for b in message["blocks"]] == ["plain_text"] * len(message["blocks"])
+        assert "<script>" not in message["text"] and "&lt;script&gt;" in message["text"]
+    else:
+        card = message["attachments"][0]["content"]
+        assert card["type"] == "AdaptiveCard" and {b["type"] for b in card["body"]} == {"RichTextBlock"}
+    receiver.status = 500
+    open_ticket(sender, two_clients.contoso, "second")
+    deliver(sender)
+    told = [*(d.error or "" for d in log(sender)), caplog.text]
+    with sender.database.reading() as session:
+        told += [str(e.details) for e in session.exec(select(AuditEntry))]
+    assert any("500" in t for t in told) and not any(token in t for t in told)
+
+
+def test_a_channel_s_address_that_cannot_be_is_refused_without_it(sender: Installation) -> None:
+    for start in ("http://hooks.slack.com/", "https://10.0.0.1/", "https://u:p@h/", ""):
+        url = f"{start}T0ken-in-the-path"
+        with pytest.raises(UsageError) as refused:
+            webhooks.add_target(sender, name="x", url=url, form="slack", actor="t")
+        assert "T0ken" not in str(refused.value)
+    with pytest.raises(UsageError, match="no form"):
+        webhooks.add_target(sender, name="x", url="https://h.example/", form="fax", actor="t")

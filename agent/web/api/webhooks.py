@@ -27,7 +27,8 @@ class TargetOut(Answer):
 
     id: str
     name: str
-    url: str
+    form: str = Field(description="exeunt: signed JSON; slack, teams: a message in a channel")
+    url: str = Field(description="Of a channel only its host: the rest is a secret")
     client_id: int | None = Field(description="Null: events of all clients")
     events: list[str] = Field(description="Empty: all")
     disabled_at: datetime | None
@@ -40,6 +41,7 @@ class TargetIn(Body):
 
     name: str = Field(min_length=1, max_length=100, examples=["psa"])
     url: str = Field(min_length=9, max_length=2000, examples=["https://hooks.example.com/exeunt"])
+    form: Literal["exeunt", "slack", "teams"] = "exeunt"
     client_id: int | None = Field(None, ge=1, le=MOST_ID, description="Null: events of all clients")
     events: list[Event] = Field(default_factory=list, max_length=20, description="None named: all")
 
@@ -109,7 +111,7 @@ def add_target(here: Here, who: Who, body: TargetIn) -> NewTarget:
     """Tell an address of events. It is sent to by https, not to addresses of an inner network, and follows no redirect."""
     who.require(Permission.ADMINISTER, body.client_id, what=f"client {body.client_id}")
     made, secret = webhooks.add_target(
-        here, name=body.name, url=body.url, events=body.events, client_id=body.client_id, actor=who.name
+        here, name=body.name, url=body.url, form=body.form, events=body.events, client_id=body.client_id, actor=who.name
     )
     return NewTarget(**TargetOut.model_validate(made).model_dump(), secret=secret)
 
