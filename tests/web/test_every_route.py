@@ -50,6 +50,7 @@ RULES: dict[str, dict[str, set[int]]] = {
     "unset": everybody({503}, {503}, {503}, {503}, {503}),
     # Who may not act never gets anywhere: to a stranger it is not there, or what was sent is refused first.
     "form": everybody({*TAKEN, 404}, {*TAKEN, 403, 404}, {*TAKEN, 403, 404}, {400, 403, 404}, {400, 403, 404}),
+    "all:administer-or-404": everybody(TAKEN | GONE, NO, NO, NO, NO),
     **{f"all:{p}": everybody(TAKEN, NO, NO, NO, NO) for p in ("see", "operate", "approve", "administer")},
 }
 
@@ -83,6 +84,8 @@ def filled(value: Any, world: dict[str, str]) -> Any:
 def send(person: Person, method: str, path: str, body: Any) -> httpx.Response:
     if isinstance(body, str):
         return person.send(method, path, content=body)
+    if isinstance(body, bytes):
+        return person.send(method, path, files={"file": body})
     return person.send(method, path, json=body) if body is not None else person.send(method, path)
 
 

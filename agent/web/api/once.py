@@ -23,6 +23,8 @@ from agent.web.faults import answer_to
 HEADER = "idempotency-key"
 #: On a route whose answer holds a secret (`openapi_extra=SECRET`): the answer is kept nowhere.
 SECRET = {"x-holds-secret": True}
+#: On a route that changes nothing: it is carried out again, since its answer is a file that is not kept.
+REPEATABLE = {"x-changes-nothing": True}
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -32,9 +34,10 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler; that of a POST looks for the key first."""
         handler: Handler = super().get_route_handler()
-        if "POST" not in (self.methods or ()):
+        extra = self.openapi_extra or {}
+        if "POST" not in (self.methods or ()) or extra.get("x-changes-nothing"):
             return handler
-        secret = bool((self.openapi_extra or {}).get("x-holds-secret"))
+        secret = bool(extra.get("x-holds-secret"))
 
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
