@@ -31,7 +31,9 @@ NAVIGATION = (
     ("Scripts", "/scripts", Permission.SEE),
     ("Packages", "/packages", Permission.SEE),
     ("Audit", "/audit", Permission.SEE),
+    ("Backups", "/backups", Permission.SEE),
     ("Credentials", "/credentials", Permission.ADMINISTER),
+    ("Webhooks", "/webhooks", Permission.ADMINISTER),
     ("Properties", "/properties", Permission.ADMINISTER),
     ("Users", "/users", Permission.ADMINISTER),
 )
