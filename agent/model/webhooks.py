@@ -38,6 +38,9 @@ class WebhookDelivery(SQLModel, table=True):
     __tablename__ = "webhook_delivery"
     __table_args__ = (
         UniqueConstraint("target_id", "event_id"),
+        # The log, the newest first: of all targets, and of one.
+        Index("log_of_webhooks", "created_at", "id"),
+        Index("log_of_webhook_target", "target_id", "created_at", "id"),
         Index(
             "due_webhook_deliveries", "next_attempt_at",
             sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"),
