@@ -137,7 +137,7 @@ def test_webhooks_are_used_with_a_browser(console: Console, chromium: Browser, i
         axe_finds_nothing(page)
         picture(page, "webhooks")
         page.keyboard.press("Tab")
-        page.get_by_role("button", name="Add, and show its secret").first.press("Enter")
+        page.get_by_role("button", name="Add the target").press("Enter")
         expect(page.locator("#secret")).to_contain_text("whsec_")
         axe_finds_nothing(page)
         page.get_by_role("link", name="Done").click()
@@ -158,3 +158,12 @@ def test_webhooks_are_used_with_a_browser(console: Console, chromium: Browser, i
         page.get_by_role("button", name="Remove the target tickets").click()
         expect(page.locator(".said")).to_contain_text("The target is removed")
         picture(page, "webhooks-dark")
+
+
+def test_a_channel_s_address_is_never_shown_again(console: Console) -> None:
+    form = {"name": "channel", "url": "https://hooks.slack.com/services/T0ken", "form": "slack", "client": ""}
+    refused = console.owner.post("/webhooks/targets", data={**form, "url": "http://hooks.slack.com/services/T0ken"})
+    assert refused.status_code == 400 and "T0ken" not in refused.text
+    assert console.owner.post("/webhooks/targets", data=form).status_code == 303
+    text = console.owner.get("/webhooks").text
+    assert "https://hooks.slack.com/…" in text and "T0ken" not in text

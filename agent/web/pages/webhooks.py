@@ -14,7 +14,7 @@ from agent.access.principal import Permission, Principal
 from agent.errors import UsageError
 from agent.installation import Installation
 from agent.model.places import Client
-from agent.services.webhooks import EVENTS
+from agent.services.webhooks import EVENTS, SIGNED
 from agent.web.api import webhooks
 from agent.web.api.common import MOST_ID, RecordId
 from agent.web.asking import Here, Who
@@ -25,6 +25,12 @@ from agent.web.rendering import page, redirect, with_query
 router = APIRouter(prefix="/webhooks")
 #: What systems outside send, by their kind.
 KINDS = {"hr": "HR: people who leave", "psa": "PSA: tickets"}
+#: How a message is written.
+WAYS = {
+    "exeunt": "signed JSON, for programs",
+    "slack": "a message in a Slack channel",
+    "teams": "a message in a Teams channel",
+}
 State = Literal["", "waiting", "delivered", "failed"]
 
 
@@ -33,6 +39,7 @@ class NewTarget(Form):
 
     name: str = Field(min_length=1, max_length=100)
     url: str = Field(min_length=9, max_length=2000)
+    form: Literal["exeunt", "slack", "teams"] = "exeunt"
     client: str = Field("", pattern=r"^\d{0,9}$")
     events: list[webhooks.Event] = Field([], max_length=20)
 
@@ -61,10 +68,16 @@ def add_target(request: Request, here: Here, who: Who, form: Annotated[NewTarget
     client_id = int(form.client) if form.client else None
     who.require(Permission.ADMINISTER, client_id)
     try:
-        body = webhooks.TargetIn(name=form.name, url=form.url, client_id=client_id, events=form.events)
+        body = webhooks.TargetIn(
+            name=form.name, url=form.url, form=form.form, client_id=client_id, events=form.events
+        )  # fmt: skip
         made = webhooks.add_target(here, who, body)
     except (UsageError, ValueError) as error:
-        return _shown(request, here, who, target=form, target_wrong=_reason(error))
+        # The address of a channel is a secret: it is typed again.
+        again = form if form.form == SIGNED else form.model_copy(update={"url": ""})
+        return _shown(request, here, who, target=again, target_wrong=_reason(error))
+    if made.form != SIGNED:
+        return redirect(request, "/webhooks", f"{made.name} is told in its channel from now on.")
     return page(
         request, "shown_once.html", title="The new target", what=f"Secret of {made.name}", secret=made.secret,
         back="/webhooks", lead="Copy it now: it is not shown again. The receiver checks with it that messages are ours.",
@@ -140,7 +153,7 @@ def _shown(request: Request, here: Installation, who: Principal, **more: Any) ->
     ids = [*(t.client_id for t in targets), *(s.client_id for s in sources)]
     given = {"target": None, "source": None, "target_wrong": None, "source_wrong": None} | more
     answer = page(
-        request, "webhooks.html", targets=targets, sources=sources, clients=clients, kinds=KINDS, events=EVENTS,
+        request, "webhooks.html", targets=targets, sources=sources, clients=clients, kinds=KINDS, ways=WAYS, events=EVENTS,
         scopes=[("", "all clients")] * who.can(Permission.ADMINISTER) + clients,
         names=_names(here, ids), **given,
     )  # fmt: skip
