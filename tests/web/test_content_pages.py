@@ -86,6 +86,18 @@ def test_who_may_run_and_change_monitors(console: Console) -> None:
     assert console.owner.get("/alerts?closed=1").status_code == 200
 
 
+def test_passing_over_a_guardrail_takes_an_approver(console: Console) -> None:
+    flag(console)
+    with console.installation.database.reading() as session:
+        user = session.exec(select(User).where(User.name == "colleague")).one()
+    set_grants(console.installation, user.id, [Grant(Role.TECHNICIAN)], actor="test")
+    over = {"override": ["caps"], "reason": "agreed"}
+    assert console.colleague.get(f"{MONITOR}/run").status_code == 200
+    assert console.colleague.post(f"{MONITOR}/run", data=over).status_code == 403
+    set_grants(console.installation, user.id, [Grant(Role.APPROVER)], actor="test")
+    assert console.colleague.post(f"{MONITOR}/run", data=over).status_code != 403
+
+
 def test_a_clients_scripts_are_the_clients(console: Console) -> None:
     where = duplicate(console)
     assert console.viewer.get(where).status_code == 200
