@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from sqlmodel import select
 from web_help import Console, axe_finds_nothing, browsing, fits, picture
 
@@ -68,7 +68,7 @@ def test_it_works_in_a_browser(console: Console, address: str, chromium: Browser
     with browsing(chromium, console, console.nobody, width=360, script=script) as page:
         page.goto(address)
         page.get_by_role("button", name="Show it once").click()
-        assert page.locator("#secret").inner_text() == SECRET
+        expect(page.locator("#secret")).to_have_text(SECRET)
         fits(page)
         if script:
             axe_finds_nothing(page)

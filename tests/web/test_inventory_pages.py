@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 from sqlmodel import Session
 from web_help import Console, axe_finds_nothing, browsing, fits, picture
@@ -143,12 +143,12 @@ def test_the_tree_works_as_plain_links(console: Console, chromium: Browser) -> N
         page.get_by_role("link", name="Open Headquarters").click()
         page.get_by_role("link", name="Close Headquarters").click()
         page.get_by_role("link", name="Open Headquarters").click()
-        assert page.get_by_role("link", name=NASTY).count() == 1
+        expect(page.get_by_role("link", name=NASTY)).to_have_count(1)
         assert page.get_by_role("link", name="NYC-LT00423").get_attribute("href") == f"/computers/{made['NYC-LT00423']}"
         page.get_by_role("link", name="All clients").click()
         page.get_by_label("Search").fill("byron")
         page.get_by_role("button", name="Search").click()
-        assert page.get_by_role("link", name="Ada Byron").count() == 1
+        expect(page.get_by_role("link", name="Ada Byron")).to_have_count(1)
 
 
 def test_the_tree_opens_in_place_by_keyboard_and_search_answers_as_one_types(

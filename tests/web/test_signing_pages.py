@@ -10,7 +10,7 @@ import httpx
 import pyotp
 import pytest
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from web_help import Console, Person, axe_finds_nothing, browsing, console_at, fits, picture, serving
 
 from agent.access import links, openid_discovery, passwords, sessions, users
@@ -175,7 +175,7 @@ def test_signing_in_with_a_code_in_a_browser(console: Console, chromium: Browser
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("link", name="viewer").click()
         page.get_by_role("button", name="Set up an app").click()
-        assert page.locator("svg").count() == 1
+        expect(page.locator("svg")).to_have_count(1)
         secret = page.locator("#secret").inner_text().strip()
         axe_finds_nothing(page) if script else None
         fits(page)
@@ -189,12 +189,12 @@ def test_signing_in_with_a_code_in_a_browser(console: Console, chromium: Browser
         page.get_by_label("Name").fill("viewer")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        assert page.get_by_role("alert").count() == 1
+        expect(page.get_by_role("alert")).to_have_count(1)
         # The code of the confirmation is used up; the next one comes within the tolerance of the clock.
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_label("Code of the authenticator app").fill(pyotp.TOTP(secret).at(int(utcnow().timestamp()) + 30))
         page.get_by_role("button", name="Sign in").click()
-        assert page.locator("h1").inner_text() == "Overview"
+        expect(page.locator("h1")).to_have_text("Overview")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -262,9 +262,9 @@ def test_signing_in_by_the_identity_provider(
             page.locator("input[name=sub]").fill("s1")
             page.locator("button[type=submit], button:not([type])").first.click()
             page.wait_for_url(f"{address}/account")
-            assert page.locator("h1").inner_text() == "ana@contoso.example"
+            expect(page.locator("h1")).to_have_text("ana@contoso.example")
             assert "viewer at Contoso" in page.locator("main").inner_text()
-            assert page.get_by_role("button", name="Set up an app").count() == 0
+            expect(page.get_by_role("button", name="Set up an app")).to_have_count(0)
         with browsing(chromium, console, console.nobody) as page:
             keep_inside(page)
             page.goto("/sign-in/openid")

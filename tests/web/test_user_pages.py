@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from web_help import Console, Person, axe_finds_nothing, browsing, fits, picture
 
 from agent import audit
@@ -251,6 +251,6 @@ def test_adding_and_disabling_in_a_browser(console: Console, chromium: Browser, 
         page.get_by_role("button", name="Add").click()
         assert "/welcome/" in page.locator("#secret").inner_text()
         page.get_by_role("link", name="Done").click()
-        assert page.locator("h1").inner_text() == "ben"
+        expect(page.locator("h1")).to_have_text("ben")
         page.get_by_role("button", name="Disable").click()
         assert "disabled" in page.locator("#messages").inner_text()
