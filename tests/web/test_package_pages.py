@@ -66,7 +66,8 @@ def test_the_order_is_changed_by_numbers_and_by_dragging(
         rows = page.locator("tbody[data-sortable] tr")
         low = (rows.nth(2).bounding_box() or {"height": 40})["height"] - 4
         rows.nth(0).drag_to(rows.nth(2), source_position={"x": 300, "y": 10}, target_position={"x": 300, "y": low})
-        page.get_by_role("button", name="Save the order").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save the order").click()
         expect(page.locator(".said")).to_contain_text("The order is saved")
     assert names(console) == [first, second, third]
 
