@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -44,9 +45,9 @@ def path(work: Work[Any], *parts: str) -> str:
 class Change(GoogleFunction):
     """A function that changes properties of the account."""
 
+    @abstractmethod
     def wanted(self, parameters: Any) -> Mapping[str, Any]:
         """The properties as they must be."""
-        raise NotImplementedError
 
     def preview(self, parameters: Any) -> str:
         """The call that would be made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -23,9 +24,9 @@ class Removes(GoogleFunction):
     shown_by: ClassVar[str]
     rights = "admin.directory.user.security"
 
+    @abstractmethod
     def listing(self, work: Work[Any]) -> Call:
         """The question for the list."""
-        raise NotImplementedError
 
     def removal(self, work: Work[Any], entry: str) -> Call:
         """The call that removes one."""

@@ -6,6 +6,7 @@ of a list, and `http.confirm` only asks. Address and sign-in stand in the creden
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -63,9 +64,9 @@ class HttpFunction(RestFunction[Any]):
             raise _as_told(error, parameters) from error
         return Outcome(outcome.state, outcome.result, outcome.error and _as_told(outcome.error, parameters))
 
+    @abstractmethod
     def act(self, client: RestClient, parameters: Any) -> Outcome:
         """Do it and ask back."""
-        raise NotImplementedError
 
     def preflight(self, context: PreflightContext, parameters: Any) -> list[Finding]:
         """Whether the service can be reached and what the step is about is there; nothing is changed."""
