@@ -42,7 +42,7 @@ class _Answering(BaseHTTPRequestHandler):
 def receiving() -> Iterator[Receiver]:
     """A receiver that runs until the context is left."""
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

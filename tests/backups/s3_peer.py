@@ -45,6 +45,8 @@ class Relay:
 
 class _Passing(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    #: Head and body go out at once: else each answer waits 40 ms for the acknowledgement of its head.
+    disable_nagle_algorithm = True
     relay: Relay
     port: int
 
@@ -126,7 +128,7 @@ def relaying(port: int) -> Iterator[Relay]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Passing", (_Passing,), {"relay": relay, "port": port}))
     server.daemon_threads = True
     relay.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield relay

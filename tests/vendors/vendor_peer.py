@@ -286,7 +286,7 @@ def running(peer: VendorPeer, certificate: Path) -> Iterator[VendorPeer]:
     server.daemon_threads = True
     server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     peer.url, peer.ca_file = f"https://127.0.0.1:{server.server_port}", str(certificate)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield peer
