@@ -7,7 +7,6 @@ import string
 
 from agent.functions.active_directory.base import AccountFunction, AccountParameters, Work, not_kept
 from agent.functions.base import Outcome
-from agent.services.directory.port import Change
 
 #: Characters of the password: more than 600 bits.
 LENGTH = 100
@@ -34,8 +33,8 @@ class ResetPassword(AccountFunction[AccountParameters]):
         """Reset it, and see that the directory counts it as set anew. A second run sets another one."""
         before = _last_set(work)
         work.context.set_state(_key(work), before)
-        change = Change("replace", "unicodePwd", (f'"{_random()}"'.encode("utf-16-le"),))
-        lost = work.sent(lambda: work.directory.modify(work.account.reference, [change]))
+        password = _random()
+        lost = work.sent(lambda: work.directory.set_password(work.account.reference, password))
         account = work.now()
         after = account.entry.text("pwdLastSet") or "0"
         if after == before:

@@ -17,6 +17,7 @@ from agent.errors import StepError, TransportError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.directory import errors
 from agent.services.directory.errors import NO_SUCH_OBJECT, DirectoryRefused
+from agent.services.directory.names import escape_rdn
 from agent.services.directory.port import Change, Entry, Scope
 from agent.services.directory.settings import DirectorySettings
 
@@ -124,8 +125,15 @@ class LdapDirectory:
             raise
         return found[0] if found else None
 
-    def modify(self, dn: str, changes: Sequence[Change], *, deleted: bool = False) -> None:
+    def modify(self, dn: str, changes: Sequence[Change]) -> None:
         """See Directory.modify."""
+        self._modify(dn, changes)
+
+    def set_password(self, dn: str, password: str) -> None:
+        """See Directory.set_password. The value stands in quotes, as UTF-16 (MS-ADTS 3.1.1.3.1.5.1)."""
+        self._modify(dn, [Change("replace", "unicodePwd", (f'"{password}"'.encode("utf-16-le"),))])
+
+    def _modify(self, dn: str, changes: Sequence[Change], *, deleted: bool = False) -> None:
         controls = [(_SHOW_DELETED, True, None)] if deleted else None
         asked: dict[str, list[tuple[str, list[str | bytes]]]] = {}
         for change in changes:
@@ -141,6 +149,14 @@ class LdapDirectory:
         """See Directory.delete."""
         controls = [(_TREE_DELETE, True, None)] if subtree else None
         self._ask(lambda c: c.delete(dn, controls=controls), f"delete {dn}", change=True)
+
+    def restore(self, deleted: Entry, name: str, parent: str) -> None:
+        """See Directory.restore (MS-ADTS 3.1.1.5.3.7.2)."""
+        changes = [
+            Change("delete", "isDeleted"),
+            Change("replace", "distinguishedName", (f"CN={escape_rdn(name)},{parent}",)),
+        ]
+        self._modify(deleted.dn, changes, deleted=True)
 
     def close(self) -> None:
         """Let go of the connection. Never raises."""

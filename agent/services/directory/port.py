@@ -1,4 +1,4 @@
-"""What the functions need of a directory. Whatever speaks LDAP can stand behind it; ldap3 does today."""
+"""What the functions need of a directory: LDAP stands behind it (`ldap`), or PowerShell's own cmdlets (`powershell`)."""
 
 from __future__ import annotations
 
@@ -100,14 +100,20 @@ class Directory(Protocol):
     def read(self, dn: str, attributes: Sequence[str], *, deleted: bool = False) -> Entry | None:
         """One object by its name, None when there is none."""
 
-    def modify(self, dn: str, changes: Sequence[Change], *, deleted: bool = False) -> None:
+    def modify(self, dn: str, changes: Sequence[Change]) -> None:
         """Change one object: all of the changes or none."""
 
+    def set_password(self, dn: str, password: str) -> None:
+        """Set the password of an account, as somebody who does not know the old one."""
+
     def move(self, dn: str, rdn: str, parent: str) -> None:
-        """Put an object below another one."""
+        """Put an object below another one. `rdn`: the first part of its name, which stays as it is."""
 
     def delete(self, dn: str, *, subtree: bool = False) -> None:
         """Delete an object; `subtree`: with what stands below it."""
+
+    def restore(self, deleted: Entry, name: str, parent: str) -> None:
+        """Put a deleted object, found with its objectGUID, below a parent. `name`: its common name from then on."""
 
     def close(self) -> None:
         """Let go of the connection. Never raises."""

@@ -1,11 +1,11 @@
-"""Deleted accounts: finding them, and putting them back (MS-ADTS 3.1.1.5.3.7.2)."""
+"""Deleted accounts: finding them, and putting them back."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from agent.services.directory.names import escape_filter, escape_rdn, guid_dn, guid_of
-from agent.services.directory.port import Change, Directory, Entry, Scope
+from agent.services.directory.names import escape_filter, guid_dn, guid_of
+from agent.services.directory.port import Directory, Entry, Scope
 
 #: The optional feature "Recycle Bin" (MS-ADTS 3.1.1.9.1).
 _RECYCLE_BIN = "CN=Recycle Bin Feature,"
@@ -52,8 +52,4 @@ def recycle_bin_enabled(directory: Directory) -> bool:
 def undelete(directory: Directory, entry: Entry, parent: str) -> None:
     """Put a deleted object below a parent, under the name that it had."""
     name = entry.text("msDS-LastKnownRDN") or (entry.text("name") or "").partition("\n")[0]
-    changes = [
-        Change("delete", "isDeleted"),
-        Change("replace", "distinguishedName", (f"CN={escape_rdn(name)},{parent}",)),
-    ]
-    directory.modify(entry.dn, changes, deleted=True)
+    directory.restore(entry, name, parent)
