@@ -38,7 +38,7 @@ from agent.errors import (
     TransportError,
     UsageError,
 )  # fmt: skip
-from agent.transports import psrp, registry, winrm_messages
+from agent.transports import psrp_host, registry, winrm_messages
 from agent.transports.base import Body
 
 __all__ = ["certificates", "connect", "kind", "peer"]
@@ -299,7 +299,7 @@ FIRST_RECEIVE = {"psrp": 2, "winrm": 1}
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two attempts to get a lost answer."""
-    monkeypatch.setattr(psrp, "BACKOFF", 0.01)
+    monkeypatch.setattr(psrp_host, "BACKOFF", 0.01)
     monkeypatch.setattr(winrm_messages, "PAUSE", 0.01)
 
 
@@ -376,7 +376,7 @@ def test_a_lost_receive_is_asked_for_again(connect: Connect, peer: Peer, output:
 def test_a_slow_receive_is_asked_for_again(
     connect: Connect, peer: Peer, output: Collecting, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psrp, "POLL", 1)
+    monkeypatch.setattr(psrp_host, "POLL", 1)
     monkeypatch.setattr(winrm_messages, "READ_MARGIN", 1)
     monkeypatch.setattr("agent.transports.winrm.POLL", 1)
     peer.handle("Do-It", do_it)
