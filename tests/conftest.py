@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from postgres import create_tables, postgres_server, postgres_url
 
+from agent.database import Database
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.model.places import Client, Computer, Location
@@ -17,14 +20,14 @@ from agent.settings import Settings
 __all__ = ["postgres_server", "postgres_url"]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests reaches them."""
-    import os
-
-    for name in list(os.environ):
-        if name.startswith("EXEUNT_"):
-            monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """No setting of the person who runs the tests reaches them, nor what is made once for all of them."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in list(os.environ):
+            if name.startswith("EXEUNT_"):
+                environment.delenv(name)
+        yield
 
 
 @pytest.fixture
@@ -35,11 +38,23 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(workspace=workspace, sqlite_synchronous="NORMAL")
 
 
+@pytest.fixture(scope="session")
+def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a database whose tables are created: each test gets a copy, which is 30 times faster than migrating."""
+    folder = tmp_path_factory.mktemp("made_database")
+    database = Database(Settings(workspace=folder))
+    database.initialise()
+    database.close()
+    # All that was written is in the one file.
+    assert [file.name for file in folder.iterdir()] == ["inventory.db"]
+    return folder / "inventory.db"
+
+
 @pytest.fixture
-def installation(settings: Settings) -> Iterator[Installation]:
+def installation(settings: Settings, made_database: Path) -> Iterator[Installation]:
     """An installation on SQLite with its tables created."""
+    shutil.copy(made_database, settings.workspace)
     installation = Installation(settings)
-    installation.database.initialise()
     yield installation
     installation.database.close()
 
@@ -69,9 +84,9 @@ def any_installation(request: pytest.FixtureRequest, settings: Settings) -> Iter
         server = request.getfixturevalue("postgres_server")
         name = server.create(server.template("exeunt_template", create_tables))
         settings = settings.model_copy(update={"database_url": server.url(name)})
+    else:
+        shutil.copy(request.getfixturevalue("made_database"), settings.workspace)
     installation = Installation(settings)
-    if request.param == "sqlite":
-        installation.database.initialise()
     yield installation
     installation.database.close()
     if request.param == "postgresql":

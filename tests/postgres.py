@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -40,23 +41,26 @@ class PostgresServer:
         """A plain connection in autocommit mode."""
         return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True)
 
+    @cached_property
+    def administration(self) -> psycopg.Connection[tuple[object, ...]]:
+        """The connection that makes and drops databases, open until the server stops."""
+        return self.connect()
+
     def create(self, template: str = "template1") -> str:
         """A new database copied from a template; its name."""
         name = f"test_{os.getpid()}_{next(_NUMBERS)}"
-        with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # Copying the files takes half the time of copying through the log, which is there for large servers.
+        self.administration.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     def drop(self, name: str) -> None:
         """Remove a database that `create` made."""
-        with self.connect() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.administration.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def template(self, name: str, fill: object) -> str:
         """The template database of that name, filled by `fill(url)` when it is asked for the first time."""
         if name not in self.templates:
-            with self.connect() as connection:
-                connection.execute(f"CREATE DATABASE {name}")
+            self.administration.execute(f"CREATE DATABASE {name}")
             assert callable(fill)
             fill(self.url(name))
             self.templates.add(name)
@@ -85,7 +89,7 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     port = free_port()
     options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c max_connections=100 -c shared_buffers=64MB"
     if not durable:
-        options += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+        options += " -c autovacuum=off -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
@@ -105,9 +109,12 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         )
         # The server would keep the pipes of its starter open, so it writes to its log.
         _run(str(binaries / "pg_ctl"), "-w", "-D", data, "-l", str(folder / "log"), "-o", options, "start")
+        server = PostgresServer(port)
         try:
-            yield PostgresServer(port)
+            yield server
         finally:
+            if "administration" in vars(server):
+                server.administration.close()
             _run(str(binaries / "pg_ctl"), "-w", "-D", data, "-m", "fast", "stop")
     finally:
         with suppress(FileNotFoundError):
