@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,8 @@ YAML_BYTES = 262_144
 BODY_BYTES = 1_048_576
 #: Most values in one YAML file, and how deep they may be nested.
 NODES, DEPTH = 20_000, 32
+#: How many files' definitions are kept, for a text that is read again.
+REMEMBERED = 2048
 
 # The C parser is about ten times faster; both give the same events and marks.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,8 +78,17 @@ class Loaded(Generic[D]):
 
 
 def load(file: Path, model: type[D]) -> Loaded[D]:
-    """Read and validate one file. Raises ContentError (ContentErrors when it has several faults)."""
-    document = parse(read_text(file, YAML_BYTES), file)
+    """Read and validate one file. Raises ContentError (ContentErrors when it has several faults).
+
+    The file is read each time. When it holds what it held before, the same definition is given again.
+    """
+    return _loaded(read_text(file, YAML_BYTES), file, model)
+
+
+@lru_cache(REMEMBERED)
+def _loaded(text: str, file: Path, model: type[Definition]) -> Loaded[Any]:
+    # Content is read again whenever somebody may have changed it, and hardly ever has: parsing is most of the work.
+    document = parse(text, file)
     return Loaded(validate(document, model), document)
 
 

@@ -6,6 +6,7 @@ fault, and a shipped item is not used in place of the workspace's own one that h
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -112,7 +113,12 @@ def _bodies(definition: ScriptDefinition) -> Iterator[tuple[str, Place]]:
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in _IGNORED)
+    # The listing itself tells what is a folder: only where a link leads has to be asked.
+    with os.scandir(root) as entries:
+        names = sorted(
+            e.name for e in entries if e.is_dir(follow_symlinks=False) or (e.is_symlink() and (root / e.name).is_dir())
+        )
+    return [root / name for name in names if not name.startswith(".") and name not in _IGNORED]
 
 
 def _is_group(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -168,6 +169,23 @@ def test_files_that_are_no_text_of_bounded_size(tmp_path: Path) -> None:
     assert "regular" in fault.reason
     (fault,) = faults(tmp_path / "none.yaml", ScriptDefinition)
     assert "does not exist" in fault.reason
+
+
+def test_only_a_changed_file_is_parsed_again(tmp_path: Path) -> None:
+    file, other = tmp_path / "script.yaml", tmp_path / "other.yaml"
+    for written in (file, other):
+        written.write_text("name: First\nbody: a.sh\n")
+    first = loading.load(file, ScriptDefinition)
+    assert loading.load(file, ScriptDefinition) is first
+    assert loading.load(other, ScriptDefinition).document.file == other
+    before = file.stat()
+    file.write_text("name: Other\nbody: a.sh\n")
+    # Neither its size nor its time tells that it changed.
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert loading.load(file, ScriptDefinition).definition.name == "Other"
+    file.write_text("name: First\nbody: [\n")
+    with pytest.raises(ContentError):
+        loading.load(file, ScriptDefinition)
 
 
 def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:

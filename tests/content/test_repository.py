@@ -127,6 +127,20 @@ def test_a_folder_without_a_script_is_told(repository: ContentRepository, write:
     assert "does not exist" in fault.reason
 
 
+def test_a_linked_folder_is_read_and_a_link_to_nothing_is_not(
+    repository: ContentRepository, write: Write, tmp_path: Path
+) -> None:
+    scripts = tmp_path / "workspace" / "content" / "scripts"
+    file = write("../elsewhere/linked/script.yaml", "name: Linked\nbody: run.sh\n")
+    (file.parent / "run.sh").write_text("exit 0\n")
+    (scripts / "linked").symlink_to(file.parent, target_is_directory=True)
+    (scripts / "loop").symlink_to("loop")
+    (scripts / "nowhere").symlink_to("gone")
+    repository.reload()
+    assert repository.script("Linked").key == "linked"
+    assert repository.faults() == []
+
+
 def test_a_workspace_replaces_a_shipped_monitor(shipped_monitor: Path, write: Write, tmp_path: Path) -> None:
     repository = ContentRepository(tmp_path / "workspace")
     assert repository.monitor("Offboarding").sql == "select 'shipped'"
