@@ -38,6 +38,7 @@ NEIGHBOURS = {
     ("database", "shipped"): "the database is made from the shipped edf_schema.sql",
     ("database", "field_views"): "the views of the extra fields are made with the database",
     ("database", "migrations"): "the records' tables are brought up to date when the database is made",
+    ("migrations", "field_views"): "extra fields that a migration adds get their columns in the views",
     ("audit", "audit_text"): "the canonical text that the digests are made of",
     ("audit", "field_views"): "which table a level of extra fields belongs to",
     ("content", "shipped"): "content is read from what is shipped and from the workspace",
@@ -48,6 +49,7 @@ NEIGHBOURS = {
     ("access", "services"): "which groups of an identity provider have which roles is a system property",
     ("inventory", "transports"): "the contact probe asks the transport of a computer whether it answers",
     ("inventory", "services"): "the contact probe reaches a computer with its credential",
+    ("services", "transports"): "a directory over PSRP is asked in the same conversation with a host as a computer",
 }
 MODULE_LINES = 400
 FUNCTION_LINES = 60

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SAWarning
 from sqlmodel import SQLModel
@@ -84,3 +86,23 @@ def test_two_processes_may_initialise_at_once(settings: Settings) -> None:
     database = Database(settings)
     assert database.is_current()
     database.close()
+
+
+def test_who_is_told_can_be_set_for_a_client_and_an_own_field_of_that_name_is_kept(
+    any_installation: Installation,
+) -> None:
+    def told() -> dict[str, str]:
+        with any_installation.database.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT hr_notification_recipients FROM v_extradataclients")
+            rows = connection.exec_driver_sql("SELECT name, section FROM extrafield WHERE form = 3")
+            return {row[0]: row[1] for row in rows if row[0].endswith("_notification_recipients")}
+
+    kinds = [f"{kind}_notification_recipients" for kind in ("hr", "it", "payroll", "security")]
+    assert told() == dict.fromkeys(kinds, "User offboarding")
+    with any_installation.database.engine.begin() as connection:
+        # As in a workspace of an older Exeunt, whose owner defined one of them.
+        connection.exec_driver_sql("DELETE FROM extrafield WHERE name = 'hr_notification_recipients'")
+        connection.exec_driver_sql("UPDATE extrafield SET section = 'Mine' WHERE name = 'it_notification_recipients'")
+        with Operations.context(MigrationContext.configure(connection)):
+            import_module("agent.migrations.versions.0012_recipients").upgrade()
+    assert told() == {**dict.fromkeys(kinds, "User offboarding"), "it_notification_recipients": "Mine"}

@@ -226,7 +226,6 @@ def test_the_result_arrives_by_mail(telling: tuple[Installation, PlayedEngine, L
 
     installation, engine, _ = telling
     with installation.database.session() as session:
-        extra_fields.define(session, form=Form.CLIENT, name="it_notification_recipients", actor="ann")
         field_values.set_value(
             session, Form.CLIENT, two_clients.contoso, "it_notification_recipients", "it@contoso.example", actor="ann"
         )
