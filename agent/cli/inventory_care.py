@@ -54,7 +54,10 @@ def probe(caller: Caller, client: str | None, computer: str | None, timeout: flo
     "exeunt inventory maintenance --computer Contoso/HQ/PC1 --off",
 )  # fmt: skip
 @place_options(Form.COMPUTER)
-@click.option("--minutes", type=click.IntRange(1), help="How long nothing is dispatched to it, from now.")
+@click.option(
+    "--minutes", type=click.IntRange(1, groups.LONGEST_MAINTENANCE),
+    help="How long nothing is dispatched to it, from now.",
+)  # fmt: skip
 @click.option("--off", is_flag=True, help="End it.")
 @pass_caller
 def maintenance(caller: Caller, minutes: int | None, off: bool, **given: str | None) -> None:

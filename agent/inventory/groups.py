@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
@@ -15,6 +15,9 @@ from agent.inventory.columns import near
 from agent.inventory.lookup import get
 from agent.model.base import utcnow
 from agent.model.places import AgentComputerData, Computer, ComputerGroup, ComputerGroupMember, MaintenanceMode
+
+#: Minutes; who means longer retires the computer, or excludes it.
+LONGEST_MAINTENANCE = 525_600
 
 
 def groups(session: Session) -> list[ComputerGroup]:
@@ -88,9 +91,9 @@ def remove_members(session: Session, name: str, computer_ids: Iterable[int], *, 
 def maintenance_on(
     session: Session, computer_id: int, *, minutes: int, actor: str, start: datetime | None = None
 ) -> MaintenanceMode:
-    """Dispatch nothing to a computer for some minutes, from `start` (aware) or from now."""
-    if minutes < 1:
-        raise UsageError("maintenance lasts at least 1 minute")
+    """Dispatch nothing to a computer for some minutes (1 to LONGEST_MAINTENANCE), from `start` (aware) or from now."""
+    if not 1 <= minutes <= LONGEST_MAINTENANCE:
+        raise UsageError(f"maintenance lasts at least 1 and at most {LONGEST_MAINTENANCE} minutes, which is a year")
     computer = get(session, Computer, computer_id)
     start = start or utcnow()
     mode = MaintenanceMode(computer_id=computer_id, time_start=start, duration=minutes, user_id=actor)
@@ -107,7 +110,7 @@ def maintenance_off(session: Session, computer_id: int, *, actor: str) -> int:
     """End present and future maintenance of a computer; how many periods were ended."""
     computer = get(session, Computer, computer_id)
     now = utcnow()
-    ended = [m for m in _modes(session, [computer_id]) if m.time_start + timedelta(minutes=m.duration) > now]
+    ended = [m for m in _modes(session, [computer_id]) if m.until > now]
     for mode in ended:
         session.delete(mode)
     if ended:
@@ -121,11 +124,7 @@ def maintenance_off(session: Session, computer_id: int, *, actor: str) -> int:
 def in_maintenance(session: Session, computer_ids: Sequence[int], *, now: datetime | None = None) -> set[int]:
     """Those of the computers that are in maintenance."""
     moment = now or utcnow()
-    return {
-        m.computer_id
-        for m in _modes(session, computer_ids)
-        if m.time_start <= moment < m.time_start + timedelta(minutes=m.duration)
-    }
+    return {m.computer_id for m in _modes(session, computer_ids) if m.time_start <= moment < m.until}
 
 
 def set_alerting(

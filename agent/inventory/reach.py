@@ -214,7 +214,10 @@ def _resting(moment: datetime, dialect: str) -> Select[Any]:
     """Computers in maintenance at a time. Its length is in minutes, which the databases add differently."""
     start, minutes = col(MaintenanceMode.time_start), col(MaintenanceMode.duration)
     if dialect == "sqlite":
-        end: Any = func.strftime("%Y-%m-%d %H:%M:%f", start, func.printf("+%d minutes", minutes))
+        # A length that no time can hold gives NULL: it never ends.
+        end: Any = func.coalesce(
+            func.strftime("%Y-%m-%d %H:%M:%f", start, func.printf("+%d minutes", minutes)), "9999-12-31"
+        )
         lasts = end > moment.strftime("%Y-%m-%d %H:%M:%S.%f")
     else:
         lasts = start + minutes * text("interval '1 minute'") > moment

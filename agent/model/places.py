@@ -7,7 +7,7 @@ such as `computers.LastContact` means the same on SQLite and on PostgreSQL.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKeyConstraint, UniqueConstraint
@@ -91,6 +91,14 @@ class MaintenanceMode(SQLModel, table=True):
     #: minutes
     duration: int = column("durration")
     user_id: str = column("userid", default="")
+
+    @property
+    def until(self) -> datetime:
+        """When it ends. Plain SQL can store a length that no time can hold: that never ends."""
+        try:
+            return self.time_start + timedelta(minutes=self.duration)
+        except OverflowError:
+            return datetime.max.replace(tzinfo=UTC)
 
 
 class Software(SQLModel, table=True):

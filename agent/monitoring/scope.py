@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -183,9 +183,8 @@ def _computer_reasons(session: Session, ids: Collection[int], now: datetime) -> 
             col(MaintenanceMode.computer_id).in_(chunk), col(MaintenanceMode.time_start) <= now
         )
         for mode in session.exec(modes):
-            until = mode.time_start + timedelta(minutes=mode.duration)
-            if now < until:
-                reasons[mode.computer_id] = f"maintenance mode until {until:%Y-%m-%d %H:%M} UTC"
+            if now < mode.until:
+                reasons[mode.computer_id] = f"maintenance mode until {mode.until:%Y-%m-%d %H:%M} UTC"
     return reasons
 
 

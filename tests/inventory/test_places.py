@@ -15,7 +15,7 @@ from agent.inventory.local_facts import local_facts, register, stable_id
 from agent.inventory.software import SeenApplication
 from agent.model.administration import Credential
 from agent.model.base import utcnow
-from agent.model.places import Client, Computer, Contact, Location
+from agent.model.places import Client, Computer, Contact, Location, MaintenanceMode
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -262,6 +262,8 @@ def test_maintenance(db: Any, any_two_clients: Places) -> None:
         assert groups.in_maintenance(session, everybody) == set()
         with pytest.raises(UsageError):
             groups.maintenance_on(session, one, minutes=0, actor="ann")
+        with pytest.raises(UsageError, match="at most 525600 minutes"):
+            groups.maintenance_on(session, one, minutes=525_601, actor="ann")
         assert [e.action for e in audit.entries(session, object_id=one)] == ["maintenance.off", "maintenance.on"]
 
 
@@ -309,3 +311,14 @@ def test_this_machine_is_registered_once(db: Any, any_two_clients: Places) -> No
         assert other.computer_id != one.computer_id
         with pytest.raises(Conflict, match="another location"):
             register(session, location_id=any_two_clients.fabrikam_site, actor="ann")
+
+
+def test_an_endless_maintenance_of_plain_sql_can_be_read_and_ended(db: Any, any_two_clients: Places) -> None:
+    """SQLite's column takes any number: one absurd row must not stop every offboarding, nor its own removal."""
+    one, _ = any_two_clients.contoso_computers
+    with db.session() as session:
+        endless = 99_999_999_999_999 if session.get_bind().dialect.name == "sqlite" else 2**31 - 1
+        session.add(MaintenanceMode(computer_id=one, time_start=utcnow(), duration=endless))
+        session.flush()
+        assert groups.in_maintenance(session, [one]) == {one}
+        assert groups.maintenance_off(session, one, actor="ann") == 1

@@ -169,12 +169,15 @@ def test_a_row_that_is_left_alone_is_tried_again(
     first, second = any_two_clients.contoso_computers
     third, fourth = any_two_clients.fabrikam_computers
     now = utcnow()
+    # More than a time can hold, where the column takes it.
+    endless = 2**31 - 1 if any_installation.settings.database_url else 10**14
     soon, later = (now + timedelta(hours=2)).strftime("%H:%M"), (now + timedelta(hours=3)).strftime("%H:%M")
     add(
         any_installation,
         AgentComputerData(computer_id=first, no_alerts=True),
         AgentComputerData(computer_id=second, up_time_start=soon, up_time_end=later),
         MaintenanceMode(computer_id=third, time_start=now - timedelta(minutes=5), duration=30),
+        MaintenanceMode(computer_id=third, time_start=now - timedelta(minutes=5), duration=endless),
         MaintenanceMode(computer_id=fourth, time_start=now - timedelta(minutes=40), duration=30),
     )
     done = run(any_installation)

@@ -90,7 +90,7 @@ class Move(Body):
 class Maintenance(Body):
     """How long nothing is dispatched to it, from now."""
 
-    minutes: int = Field(ge=1, le=525_600)
+    minutes: int = Field(ge=1, le=groups.LONGEST_MAINTENANCE)
 
 
 class MaintenanceOut(Answer):

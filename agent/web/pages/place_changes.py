@@ -167,7 +167,7 @@ class RetireForm(Form):
 class MaintenanceForm(Form):
     """How long nothing is dispatched to it from now; 0 ends it."""
 
-    minutes: int = Field(ge=0, le=525_600)
+    minutes: int = Field(ge=0, le=groups.LONGEST_MAINTENANCE)
 
 
 class AlertingForm(Form):
