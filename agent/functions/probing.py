@@ -15,6 +15,7 @@ from agent.installation import Installation
 from agent.model.administration import Credential
 from agent.services import credentials, properties
 from agent.services.backup_s3 import KIND as S3
+from agent.services.directory.connecting import connect
 from agent.services.directory.settings import KIND as ACTIVE_DIRECTORY
 from agent.services.directory.settings import directory_settings
 from agent.services.microsoft.settings import KIND as MICROSOFT_365
@@ -95,10 +96,8 @@ def _microsoft365(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> st
 
 
 def _active_directory(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
-    from agent.services.directory.ldap import LdapDirectory
-
     checked = directory_settings(settings)
-    directory = LdapDirectory(checked, secrets.get("password", ""))
+    directory = connect(checked, secrets.get("password", ""))
     try:
         return f"signed in as {checked.username} at {directory.naming_context} ({directory.controller})"
     finally:

@@ -1,4 +1,7 @@
-"""The domain of the tests: two clients in OUs of their own, each with a service account that may act in its OU only."""
+"""The domain of the tests: two clients in OUs of their own, each with a service account that may act in its OU only.
+
+A test that is parametrized by `way` runs over LDAP and over PSRP.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from typing import Any
 
 import pytest
 import samba_peer as samba
+from cmdlet_peer import ActiveDirectory, DomainAccounts
 from peers import require
 from samba_peer import PASSWORD, ROOT_DN, Controller
+from wsman_peer import Peer
 
 from agent.functions import registry
 from agent.functions.base import BodyResult, FinishedStep, Outcome
@@ -99,6 +104,8 @@ class Domain:
 
     controller: Controller
     connection: Any
+    #: The controller's PowerShell, while a test goes this way.
+    remoting: Remoting | None = None
 
     def add(self, dn: str, classes: list[str], **attributes: Any) -> str:
         """Add an object. Returns its GUID."""
@@ -145,7 +152,22 @@ class Domain:
             "controllers": [self.controller.address], "username": f"{samba.DOMAIN}\\svc-{client.lower()}",
             "ca_file": self.controller.ca_file, "base_dn": OU[client], "answer_seconds": 20, "connect_seconds": 5,
         }  # fmt: skip
+        if self.remoting is not None:
+            values |= {"controllers": [f"127.0.0.1:{self.remoting.peer.port}"], "way": "psrp"}
+            # NTLM takes its accounts from a file; what a test makes meanwhile is asked of the domain.
+            known = settings.get("username", values["username"]) in self.remoting.accounts
+            values["psrp_auth"] = "negotiate" if known else "basic"
         return {**values, **settings}, {"password": PASSWORD}
+
+
+@dataclass
+class Remoting:
+    """PowerShell remoting of the controller."""
+
+    peer: Peer
+    module: ActiveDirectory
+    #: Those that may sign in by NTLM.
+    accounts: frozenset[str]
 
 
 Credential = tuple[Mapping[str, Any], Mapping[str, str]]
@@ -186,6 +208,38 @@ def domain(dc: Controller) -> Iterator[Domain]:
     connection = administrator(dc)
     yield Domain(dc, connection)
     connection.unbind()
+
+
+@pytest.fixture(scope="module")
+def remoting(dc: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remoting]:
+    """The cmdlets on the controller, by PSRP over HTTPS with the controller's own certificate."""
+    names = [f"svc-{c.lower()}" for c in CLIENTS]
+    passwords = {f"{samba.DOMAIN}\\{name}": PASSWORD for name in (*names, "ordinary", "Administrator")}
+    file = tmp_path_factory.mktemp("remoting") / "accounts"
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    folder = dc.folder / "private/tls"
+    tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    with Peer(passwords, file, tls=tls) as peer:
+        static = frozenset(passwords)
+        module = ActiveDirectory(dc, passwords)
+        module.serve(peer)
+        peer.accounts = DomainAccounts(module, passwords, file)
+        yield Remoting(peer, module, static)
+        module.close()
+
+
+@pytest.fixture
+def way() -> str:
+    """How the directory is reached."""
+    return "ldap"
+
+
+@pytest.fixture
+def on_way(way: str, domain: Domain, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Credentials of the domain go this way."""
+    domain.remoting = request.getfixturevalue("remoting") if way == "psrp" else None
+    yield
+    domain.remoting = None
 
 
 @dataclass
@@ -250,7 +304,7 @@ class DirectoryContext:
 
 
 @pytest.fixture
-def context(installation: Installation, domain: Domain) -> Callable[..., DirectoryContext]:
+def context(installation: Installation, domain: Domain, on_way: None) -> Callable[..., DirectoryContext]:
     """Makes a context: context(), context("Fabrikam"), context(username=...)."""
 
     def make(client: str = "Contoso", **settings: Any) -> DirectoryContext:

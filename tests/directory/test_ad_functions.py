@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Make = Callable[..., DirectoryContext]
 
+pytestmark = pytest.mark.parametrize("way", ["ldap", "psrp"])
+
 LEAVERS = "OU=Leavers,OU=Contoso,DC=corp,DC=example,DC=test"
 NAME = "Zoë Ånd, Jr. (ラ) *"
 

@@ -17,16 +17,18 @@ from agent.running.preflight import Preflight, preflight
 from agent.running.user_offboardings import SECURITY_PHASE, Request
 from agent.secrets import create_key
 from agent.services import credentials
-from agent.services.directory import ldap
+from agent.services.directory import ldap, powershell
 
 if TYPE_CHECKING:
     from conftest import Domain, Places, User
+
+pytestmark = pytest.mark.parametrize("way", ["ldap", "psrp"])
 
 Look = Callable[..., Preflight]
 
 
 @pytest.fixture
-def look(installation: Installation, two_clients: Places, domain: Domain) -> Look:
+def look(installation: Installation, two_clients: Places, domain: Domain, on_way: None) -> Look:
     """Look at an account; each client has its own service account and the same scripts."""
     create_key(installation.settings)
     places = {"Contoso": two_clients.contoso, "Fabrikam": two_clients.fabrikam}
@@ -54,20 +56,21 @@ def said(found: Preflight, severity: str) -> list[str]:
 
 
 def test_an_account_is_asked_about_once_and_stays_as_it_is(
-    look: Look, domain: Domain, monkeypatch: pytest.MonkeyPatch
+    look: Look, domain: Domain, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaver = domain.user("Pia Flight")
     domain.group("Preflight one", leaver.dn)
     domain.group("Preflight two", leaver.dn)
     before = domain.read(leaver.dn)
     opened: list[str] = []
-    original = ldap.LdapDirectory.__init__
+    used: Any = {"ldap": ldap.LdapDirectory, "psrp": powershell.PowershellDirectory}[way]
+    original = used.__init__
 
     def counted(self: Any, settings: Any, password: str, **more: Any) -> None:
         opened.append(settings.username)
         original(self, settings, password, **more)
 
-    monkeypatch.setattr(ldap.LdapDirectory, "__init__", counted)
+    monkeypatch.setattr(used, "__init__", counted)
     found = look(leaver)
     assert said(found, "error") == []
     assert any(m.startswith(f"the account is {leaver.dn} ({leaver.guid})") for m in said(found, "info"))
@@ -104,11 +107,13 @@ def test_an_account_of_another_client_and_one_that_is_there_twice(look: Look, do
     assert len(errors) == 1 and "names several accounts" in errors[0]
 
 
-def test_a_wrong_password_is_one_error(look: Look, installation: Installation, domain: Domain) -> None:
+def test_a_wrong_password_is_one_error(look: Look, installation: Installation, domain: Domain, way: str) -> None:
     with installation.database.reading() as session:
         stored = session.exec(select(Credential).where(Credential.name == "ad-Contoso")).one().id
     assert stored is not None
     credentials.update(installation, stored, secret={"password": "Wrong.Password.1"}, actor="tester")
     errors = said(look(domain.user("Nobody Asks")), "error")
-    assert len(errors) == 1 and "the user name or the password is wrong" in errors[0]
+    # By HTTP one is not told more.
+    why = {"ldap": "the user name or the password is wrong", "psrp": "the credential was refused"}[way]
+    assert len(errors) == 1 and f"refused {samba.DOMAIN}\\svc-contoso: {why}" in errors[0]
     assert "Wrong.Password.1" not in errors[0]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from conftest import Domain, Places, User
 
 Offboarded = Callable[..., tuple["User", RunTree]]
+pytestmark = [pytest.mark.parametrize("way", ["ldap", "psrp"]), pytest.mark.usefixtures("on_way")]
 
 
 @pytest.fixture(autouse=True)

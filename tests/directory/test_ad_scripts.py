@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import samba_peer as samba
 from sqlmodel import Session
 
@@ -20,6 +21,7 @@ from agent.services import credentials
 if TYPE_CHECKING:
     from conftest import Domain, Places, User
 
+pytestmark = [pytest.mark.parametrize("way", ["ldap", "psrp"]), pytest.mark.usefixtures("on_way")]
 LEAVERS = "OU=Leavers,OU=Contoso,DC=corp,DC=example,DC=test"
 
 

@@ -1,7 +1,8 @@
-"""PowerShell commands of the peer: functions of the test that stand for a script body.
+"""PowerShell commands of the peer: functions of the test that stand for a script body, or for a cmdlet.
 
 There is no PowerShell here. A handler is chosen by a pattern that is searched in the text of the script; it gets the
-text and the named parameters and does what the body would do, as far as a client can see it.
+text and the named parameters and does what the body would do, as far as a client can see it. A pipeline of one command that
+is no script goes to the cmdlet of that name, with its arguments as psrpcore has read them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 
@@ -22,7 +23,11 @@ class Exit(Exception):
 
 
 class Terminating(Exception):
-    """`throw`: an error that ends the script."""
+    """`throw`: an error that ends the script. `record`: the error record, where a message does not say all of it."""
+
+    def __init__(self, message: str, record: Any = None) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 class Stopped(Exception):
@@ -44,6 +49,11 @@ class Call:
     parameters: dict[str, Any]
     sink: Sink
     stopped: threading.Event
+    #: Who is signed in.
+    user: str = ""
+    #: Name of the cmdlet when the pipeline is one and no script, and its arguments with their types.
+    cmdlet: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def output(self, value: Any) -> None:
         """Write an object to the output stream."""
@@ -88,6 +98,9 @@ class Call:
         self.sink.record(stream, value)
 
 
+#: Stands for the record of a command that there is not, or that a session configuration does not show.
+NOT_FOUND = "CommandNotFoundException"
+
 #: Returns `$LASTEXITCODE` at the end of the script; None stands for 0.
 Handler = Callable[[Call], int | None]
 
@@ -97,6 +110,8 @@ class Handlers:
 
     def __init__(self) -> None:
         self._entries: list[tuple[re.Pattern[str], Handler]] = []
+        #: By name. While there are any, a session configuration allows nothing else, as a constrained one does.
+        self.cmdlets: dict[str, Handler] = {}
         #: Text and parameters of every script that ran, in order.
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
@@ -107,6 +122,11 @@ class Handlers:
     def run(self, call: Call) -> int:
         """Run the handler for a script: its exit code. Raises Exit, Terminating or Stopped."""
         self.calls.append((call.script, call.parameters))
+        if self.cmdlets:
+            handler = self.cmdlets.get(call.cmdlet or "")
+            if handler is None:
+                raise Terminating(f"The term '{call.script[:100]}' is not recognized.", NOT_FOUND)
+            return handler(call) or 0
         for pattern, handler in self._entries:
             if pattern.search(call.script):
                 return handler(call) or 0

@@ -125,7 +125,10 @@ class Run:
         else:
             script = "\n".join(c.command_text for c in powershell.commands)
         self._pipeline.start()
-        call = Call(script, given, self, self._stopped)
+        call = Call(script, given, self, self._stopped, self._shell.owner)
+        if len(powershell.commands) == 1 and not powershell.commands[0].is_script:
+            call.cmdlet = script
+            call.arguments = {str(n): v for n, v in powershell.commands[0].parameters}
         self._thread = threading.Thread(target=self._run, args=(call, wrapped), daemon=True)
         self._thread.start()
 
@@ -156,7 +159,7 @@ class Run:
     def _run(self, call: Call, wrapped: bool) -> None:
         """Run the handler and end the pipeline as PowerShell would."""
         code: int | None = None
-        failure: str | None = None
+        failure: ErrorRecord | None = None
         stopped = False
         try:
             ended = self._shell._handlers.run(call)
@@ -164,7 +167,7 @@ class Run:
         except Exit as asked:
             code = asked.code
         except Terminating as error:
-            failure = str(error)
+            failure = error.record if isinstance(error.record, ErrorRecord) else _error(str(error), error.record)
         except Stopped:
             stopped = True
         with self._shell._guard:
@@ -173,7 +176,7 @@ class Run:
             if stopped:
                 self._pipeline.stop()
             elif failure is not None:
-                self._pipeline._change_state(PSInvocationState.Failed, error=_error(failure))
+                self._pipeline._change_state(PSInvocationState.Failed, error=failure)
             else:
                 self._pipeline.complete()
             self._shell.flush()
@@ -185,10 +188,11 @@ class Run:
         return host is not None and not host.IsHostNull
 
 
-def _error(message: str) -> ErrorRecord:
+def _error(message: str, identifier: str | None) -> ErrorRecord:
     record = ErrorRecord(
-        Exception=NETException(Message=message), CategoryInfo=ErrorCategoryInfo(), FullyQualifiedErrorId="PeerFailure"
-    )
+        Exception=NETException(Message=message), CategoryInfo=ErrorCategoryInfo(),
+        FullyQualifiedErrorId=identifier or "PeerFailure",
+    )  # fmt: skip
     record.serialize_extended_info = False
     return record
 

@@ -24,6 +24,7 @@ from agent.functions.base import Parameters as BaseParameters
 from agent.model.base import utcnow
 from agent.services.directory import groups
 from agent.services.directory.accounts import Account, Protection, find, refuse_protected, reread
+from agent.services.directory.connecting import connect
 from agent.services.directory.port import Change, Directory
 from agent.services.directory.settings import KIND, directory_settings
 
@@ -98,8 +99,6 @@ class Work:
 @contextmanager
 def opened(context: Context) -> Iterator[tuple[Directory, str]]:
     """The directory of the target's client, and the user name it is asked with. Raises StepError without a credential."""
-    from agent.services.directory.ldap import LdapDirectory
-
     found = context.credential(KIND)
     if found is None or "password" not in found[1]:
         lacks = "there is no credential" if found is None else "there is no secret `password` in the credential"
@@ -109,7 +108,7 @@ def opened(context: Context) -> Iterator[tuple[Directory, str]]:
             remediation=f"exeunt credential add NAME --kind {KIND} --client CLIENT --setting controllers=... --secret password",
         )  # fmt: skip
     settings = directory_settings(found[0])
-    directory = LdapDirectory(settings, found[1]["password"], prefer=context.state(CONTROLLER))
+    directory = connect(settings, found[1]["password"], prefer=context.state(CONTROLLER))
     try:
         yield directory, settings.username
     finally:

@@ -24,6 +24,10 @@ ATTRIBUTES = (
 #: userAccountControl (MS-ADTS 2.2.16).
 DISABLED = 0x2
 _TRUST_FLAGS = 0x800 | 0x1000 | 0x2000
+#: Classes of accounts that are no person's; a directory may say the most specific class only.
+_COMPUTERS = frozenset(
+    {"computer", "msds-managedserviceaccount", "msds-groupmanagedserviceaccount", "msds-delegatedmanagedserviceaccount"}
+)
 #: Relative ids below this one are the domain's own: Administrator, Guest, krbtgt (MS-DTYP 2.4.2.4).
 _FIRST_ORDINARY = 1000
 _CANDIDATES = 10
@@ -66,7 +70,7 @@ class Account:
         """Why it should not be touched by accident, each with its reason."""
         found: dict[Protection, str] = {}
         classes = {c.lower() for c in self.entry.texts("objectClass")}
-        if "computer" in classes or self.control & _TRUST_FLAGS:
+        if classes & _COMPUTERS or self.control & _TRUST_FLAGS:
             found["computer"] = "it is the account of a computer, a service or a trust, not of a person"
         if self.entry.number("adminCount") == 1:
             found["privileged"] = "it is or was an administrator (adminCount is 1)"

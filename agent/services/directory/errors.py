@@ -11,7 +11,7 @@ import re
 from agent.errors import AccessDenied, AnswerLost, CannotConnect, StepError, TransportError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
 
-NO_SUCH_OBJECT, NOT_ON_NON_LEAF, ALREADY_EXISTS, ACCESS_DENIED = 32, 66, 68, 50
+NO_SUCH_OBJECT, NOT_ON_NON_LEAF, ALREADY_EXISTS, ACCESS_DENIED, OTHER = 32, 66, 68, 50, 80
 _TYPES = {NO_SUCH_OBJECT: ACCOUNT_NOT_FOUND, ACCESS_DENIED: PERMISSION_DENIED}
 _LATER = "The controller is busy: retry the run."
 _REMEDIES = {
@@ -76,6 +76,14 @@ def bind_refused(controller: str, username: str, result_code: int, name: str, te
     return _typed(
         AccessDenied(f"{controller} refused {username}: {meaning}"), PERMISSION_DENIED, code,
         "Check the account, then enter its password: exeunt credential update",
+    )  # fmt: skip
+
+
+def sign_in_refused(controller: str, username: str, why: str, remediation: str | None = None) -> TransportError:
+    """The host that stands before the directory does not let us in, or is not let in; nothing was asked of the directory."""
+    return _typed(
+        AccessDenied(f"{controller} refused {username}: {why}"), PERMISSION_DENIED, "sign_in",
+        remediation or "Check the account and its right to sign in remotely, then enter its password: exeunt credential update",
     )  # fmt: skip
 
 

@@ -59,3 +59,16 @@ def sibling_sid(sid: bytes, relative_id: int) -> bytes:
 def relative_id(sid: bytes) -> int:
     """The relative id of a SID."""
     return int.from_bytes(sid[-4:], "little")
+
+
+def sid_of(text: str) -> bytes:
+    """The bytes of a SID in its string form (MS-DTYP 2.4.2.1 and 2.4.2.2). Raises ValueError when it is none."""
+    match = re.fullmatch(r"S-(\d{1,3})-(\d+|0x[0-9a-fA-F]{12})((?:-\d+){1,15})", text)
+    if match is None:
+        raise ValueError(f"no SID: {text[:100]!r}")
+    parts = [int(part) for part in match[3].split("-")[1:]]
+    try:
+        head = bytes((int(match[1]), len(parts))) + int(match[2], 0).to_bytes(6, "big")
+        return head + b"".join(part.to_bytes(4, "little") for part in parts)
+    except (OverflowError, ValueError):
+        raise ValueError(f"no SID: {text[:100]!r}") from None

@@ -6,16 +6,19 @@ Secret: `password`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
 
 #: The kind of the credential.
 KIND = "active_directory"
-PORTS = {"ldaps": 636, "starttls": 389}
+PORTS = {"ldaps": 636, "starttls": 389, "psrp": 5986, "psrp over http": 5985}
+#: Settings that mean nothing over PSRP.
+_LDAP_ONLY = frozenset({"encryption"})
 
 
 class DirectorySettings(BaseModel):
@@ -27,7 +30,9 @@ class DirectorySettings(BaseModel):
     controllers: tuple[str, ...] = Field(min_length=1)
     #: `user@domain` or `DOMAIN\\user`.
     username: str = Field(min_length=1)
-    #: TLS from the first byte, or begun on the plain port before anything else is said. There is no third way.
+    #: LDAP, or PowerShell's own cmdlets on the controllers (PSRP), where LDAP is closed.
+    way: Literal["ldap", "psrp"] = "ldap"
+    #: For `ldap`: TLS from the first byte, or begun on the plain port before anything else is said. There is no third way.
     encryption: Literal["ldaps", "starttls"] = "ldaps"
     #: PEM file of the authority that signed the controllers' certificates; without it, those of the system count.
     ca_file: str | None = None
@@ -40,6 +45,14 @@ class DirectorySettings(BaseModel):
     answer_seconds: int = Field(60, ge=1, le=600)
     #: Entries in one page of an answer; controllers allow 1000 as they are delivered.
     page_size: int = Field(500, ge=1, le=1000)
+    #: For `psrp`: how to sign in; HTTPS, or HTTP whose messages are encrypted; the session configuration to open.
+    psrp_auth: Literal["negotiate", "ntlm", "kerberos", "credssp", "basic"] = "negotiate"
+    psrp_tls: bool = True
+    psrp_configuration: str = Field("Microsoft.PowerShell", pattern=r"^[A-Za-z0-9._-]+$")
+    #: For `psrp`: which controller the cmdlets ask. The host itself, unless `controllers` names hosts that only manage.
+    psrp_server: str = Field("localhost", pattern=r"^[A-Za-z0-9._:-]+$")
+    #: For `psrp`: hand the account and its password to the cmdlets, since a sign-in reaches no further than its host.
+    psrp_forward_credential: bool = False
 
     @field_validator("controllers", mode="before")
     @classmethod
@@ -53,9 +66,21 @@ class DirectorySettings(BaseModel):
             split_address(controller, 636)
         return value
 
+    @model_validator(mode="after")
+    def _of_this_way(self) -> Self:
+        fields = type(self).model_fields
+        given = [name for name in sorted(self.model_fields_set) if getattr(self, name) != fields[name].default]
+        foreign = [n for n in given if (n in _LDAP_ONLY if self.way == "psrp" else n.startswith("psrp_"))]
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)} cannot be set with way: {self.way}")
+        if self.psrp_auth == "basic" and not self.psrp_tls:
+            raise ValueError("psrp_auth basic sends the password in clear: it needs psrp_tls")
+        return self
+
     def address(self, controller: str) -> tuple[str, int]:
         """Host and port of a controller."""
-        return split_address(controller, PORTS[self.encryption])
+        way = self.encryption if self.way == "ldap" else ("psrp" if self.psrp_tls else "psrp over http")
+        return split_address(controller, PORTS[way])
 
 
 def split_address(controller: str, port: int) -> tuple[str, int]:
@@ -72,11 +97,17 @@ def split_address(controller: str, port: int) -> tuple[str, int]:
 def directory_settings(settings: Mapping[str, Any]) -> DirectorySettings:
     """Checked settings of a credential. Raises StepError that names what is wrong."""
     try:
-        return DirectorySettings.model_validate(dict(settings))
+        checked = DirectorySettings.model_validate(dict(settings))
     except ValidationError as error:
-        details = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise StepError(
-            f"the settings of the credential {KIND} are wrong: {details}", type=INTEGRATION_ERROR,
-            code="wrong_credential", impact="Nothing was changed in Active Directory.",
-            remediation="Correct them: exeunt credential update",
-        ) from None  # fmt: skip
+        raise _wrong("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
+    if checked.ca_file is not None and not Path(checked.ca_file).is_file():
+        raise _wrong(f"ca_file: there is no file {checked.ca_file}")
+    return checked
+
+
+def _wrong(details: str) -> StepError:
+    return StepError(
+        f"the settings of the credential {KIND} are wrong: {details}", type=INTEGRATION_ERROR,
+        code="wrong_credential", impact="Nothing was changed in Active Directory.",
+        remediation="Correct them: exeunt credential update",
+    )  # fmt: skip
