@@ -71,10 +71,10 @@ def optional(caller: Caller) -> Iterator[Finding]:
     for module, (extra, wanted) in needed.items():
         if wanted and find_spec(module) is None:
             yield Finding(f"extra {extra}", "fault", f"{module} is missing", f"pip install 'exeunt[{extra}]'")
-    missing = [m for m in ("krb5", "requests_credssp") if find_spec(m) is None]
+    missing = [m for m in ("gssapi", "krb5", "requests_credssp") if find_spec(m) is None]
     if missing:
         yield Finding(
-            "authentication", "ok", f"without {' and '.join(missing)}: no Kerberos or CredSSP for WinRM and PSRP",
+            "authentication", "ok", f"without {' and '.join(missing)}: no Kerberos (WinRM, PSRP, LDAP) or CredSSP",
             "pip install 'exeunt[kerberos,credssp]' where it is needed",
         )  # fmt: skip
 

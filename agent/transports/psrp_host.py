@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pypsrp.exceptions
+import requests
 from pydantic import Field
 from pypsrp.complex_objects import PSInvocationState
 from pypsrp.host import PSHost
@@ -30,6 +31,7 @@ from agent.transports.wsman_errors import (
 )
 from agent.transports.wsman_http import BoundedAdapter, DeadlinePassed, mount
 from agent.transports.wsman_shells import ALL_SHELLS, enumeration_request, own_shells, shell_name, shell_prefix
+from agent.transports.wsman_sign_in import WAYS, SignIn
 from agent.transports.wsman_target import Authentication, WsmanOptions, WsmanTarget
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ POLL = 20
 BACKOFF = 0.25
 
 #: What an exchange of pypsrp may raise.
-ERRORS = (pypsrp.exceptions.WinRMError, *EXCHANGE_ERRORS)
+ERRORS: tuple[type[Exception], ...] = (pypsrp.exceptions.WinRMError, *EXCHANGE_ERRORS)
 
 
 class PsrpOptions(WsmanOptions):
@@ -60,6 +62,7 @@ class PsrpHost:
         self._target = target
         self._options = options
         self._adapter = BoundedAdapter(options.connect_seconds, encrypted_only=target.messages_encrypted)
+        self._sign_in = SignIn(target)
         self._connection: WSMan | None = None
 
     def open(self, tag: str) -> tuple[RunspacePool, PSHost]:
@@ -156,10 +159,11 @@ class PsrpHost:
                 self._restart()
 
     def close(self) -> None:
-        """Let go of connections. Never raises."""
+        """Let go of connections and of what they were signed in with. Never raises."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._sign_in.close()
 
     def translated(self, error: Exception, stage: Stage) -> TransportError:
         """One of ERRORS as an error of ours."""
@@ -175,7 +179,9 @@ class PsrpHost:
     def _connect(self) -> WSMan:
         """The connection, made on first use: nothing is sent yet."""
         if self._connection is None:
-            self._connection = _connection(self._target, self._adapter)
+            connection = _connection(self._target)
+            connection.transport.session = self._session(connection.transport)
+            self._connection = connection
         return self._connection
 
     def _restart(self) -> None:
@@ -183,13 +189,22 @@ class PsrpHost:
         http = self._connect().transport
         http.close()
         http.encryption = None
-        http.session = http._build_session()
-        mount(http.session, self._adapter)
+        http.session = self._session(http)
+
+    def _session(self, http: Any) -> requests.Session:
+        """A session of pypsrp's that sends through the adapter. Raises SettingsError, AccessDenied, CannotConnect."""
+        session: requests.Session = http._build_session()
+        mount(session, self._adapter)
+        if self._target.options.auth in WAYS:
+            session.auth = self._sign_in.handler()
+        return session
 
 
-def _connection(target: WsmanTarget, adapter: BoundedAdapter) -> WSMan:
-    """A connection of pypsrp that sends through the adapter. Raises SettingsError when it cannot be with these settings."""
+def _connection(target: WsmanTarget) -> WSMan:
+    """A connection of pypsrp. Raises SettingsError when it cannot be with these settings."""
     options = target.options
+    # CredSSP is set when its library is there; until then pypsrp must take it for a way that encrypts just so.
+    auth = "negotiate" if options.auth == "credssp" else options.auth
     # The library's annotation is too narrow: like requests it also takes the path of a file of authorities.
     verify: Any = target.ca_file if options.verify else False
     try:
@@ -198,7 +213,7 @@ def _connection(target: WsmanTarget, adapter: BoundedAdapter) -> WSMan:
             port=target.port,
             path=options.path,
             ssl=options.tls,
-            auth=options.auth,
+            auth=auth,
             username=options.username or None,
             password=target.password or None,
             cert_validation=verify,
@@ -210,13 +225,9 @@ def _connection(target: WsmanTarget, adapter: BoundedAdapter) -> WSMan:
             reconnection_backoff=BACKOFF,
             certificate_pem=options.certificate_file and str(options.certificate_file),
             certificate_key_pem=options.certificate_key_file and str(options.certificate_key_file),
-            negotiate_hostname_override=options.kerberos_hostname,
         )
-        session = connection.transport._build_session()
     except (ImportError, ValueError) as error:
         raise SettingsError(f"transport options of {target.host}: {error}") from error
-    mount(session, adapter)
-    connection.transport.session = session
     return connection
 
 

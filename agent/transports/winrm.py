@@ -15,8 +15,9 @@ import logging
 import math
 import uuid
 import xml.etree.ElementTree as ET
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
+import pypsrp.exceptions
 import winrm.exceptions
 from pydantic import BaseModel, Field
 
@@ -46,10 +47,12 @@ INPUT_PIECE = 65_536
 #: The code page in which powershell.exe's input and output are UTF-8.
 UTF8_CODE_PAGE = "65001"
 
-_ERRORS = (
+_ERRORS: tuple[type[Exception], ...] = (
     winrm.exceptions.WinRMError,
     winrm.exceptions.WinRMTransportError,
     winrm.exceptions.WinRMOperationTimeoutError,
+    # from the handlers that sign in, see wsman_sign_in
+    pypsrp.exceptions.WinRMError,
     *EXCHANGE_ERRORS,
 )
 
@@ -57,9 +60,6 @@ _ERRORS = (
 class WinrmOptions(WsmanOptions):
     """Options of the transport `winrm`."""
 
-    auth: Literal["ntlm", "kerberos", "credssp", "certificate", "basic"] = Field(
-        "ntlm", description="How to authenticate; `certificate` needs TLS"
-    )
     powershell: str = Field("powershell", pattern="^[A-Za-z0-9._-]+$", description="Program that runs .ps1 bodies")
 
 
@@ -114,7 +114,7 @@ class WinrmTransport:
 
     def close(self) -> None:
         """Let go of connections. Never raises."""
-        self._messages.restart()
+        self._messages.close()
 
     def _open(self, tag: str) -> str:
         """Open a shell whose name tells whose it is: its id."""
@@ -248,7 +248,7 @@ class WinrmTransport:
 
     def _translated(self, error: Exception, stage: Stage) -> TransportError:
         endpoint = self._endpoint
-        if isinstance(error, winrm.exceptions.AuthenticationError):
+        if isinstance(error, winrm.exceptions.AuthenticationError | pypsrp.exceptions.AuthenticationError):
             return from_status(401, endpoint=endpoint, stage=stage)
         if isinstance(error, winrm.exceptions.WSManFaultError):
             return from_fault(error.wsman_fault_code, error.reason, endpoint=endpoint, stage=stage)

@@ -19,6 +19,7 @@ from winrm.protocol import Protocol
 
 from agent.errors import SettingsError
 from agent.transports.wsman_http import BoundedAdapter, mount
+from agent.transports.wsman_sign_in import WAYS, MessageEncryption, SignIn
 from agent.transports.wsman_target import WsmanTarget
 
 CMD = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/cmd"
@@ -42,7 +43,8 @@ class Messages:
 
     def __init__(self, target: WsmanTarget, adapter: BoundedAdapter) -> None:
         self._adapter = adapter
-        self._protocol = _protocol(target, adapter)
+        self._sign_in = SignIn(target)
+        self._protocol = _protocol(target, adapter, self._sign_in)
 
     def ask(
         self,
@@ -79,6 +81,11 @@ class Messages:
         self._protocol.transport.close_session()
         self._protocol.transport.encryption = None
 
+    def close(self) -> None:
+        """Let go of the connection and of what it was signed in with. Never raises."""
+        self.restart()
+        self._sign_in.close()
+
     def _send(self, message: str, repeats: int) -> bytes:
         pause = PAUSE
         while True:
@@ -99,34 +106,54 @@ class _HttpTransport(winrm.transport.Transport):
     """pywinrm's connection, sending through our adapter from its first byte on."""
 
     adapter: BoundedAdapter
+    #: Signs in instead of pywinrm.
+    sign_in: SignIn | None = None
+    way: str
+    messages_encrypted: bool
+    encryption: Any
 
     def build_session(self) -> requests.Session:
+        if self.session is not None:
+            return self.session
+        handler = self.sign_in.handler() if self.sign_in else None
         session = super().build_session()
         mount(session, self.adapter)
+        if handler is not None:
+            session.auth = handler
+            try:
+                self._encrypt(session, handler)
+            except BaseException:
+                # Nothing may go out over a session that should encrypt and does not.
+                self.close_session()
+                raise
         return session
+
+    def _encrypt(self, session: requests.Session, handler: requests.auth.AuthBase) -> None:
+        """Sign in with an empty message; what comes after it is encrypted if the connection itself is not."""
+        if self.messages_encrypted:
+            self._send_message_request(session, session.prepare_request(requests.Request("POST", self.endpoint)))
+            self.encryption = MessageEncryption(handler, self.way)
 
     def setup_encryption(self, session: requests.Session) -> None:
         mount(session, self.adapter)
         super().setup_encryption(session)
 
 
-def _protocol(target: WsmanTarget, adapter: BoundedAdapter) -> Protocol:
+def _protocol(target: WsmanTarget, adapter: BoundedAdapter, sign_in: SignIn) -> Protocol:
     """pywinrm's protocol for a target; nothing is sent yet. Raises SettingsError when it cannot be with these options."""
     options = target.options
-    auth: Any = options.auth
-    missing = {"kerberos": not winrm.transport.HAVE_KERBEROS, "credssp": not winrm.transport.HAVE_CREDSSP}
-    if missing.get(auth):
-        raise SettingsError(f"auth {auth} needs a further library: install exeunt[{auth}]")
+    ours = options.auth in WAYS
+    # pywinrm must take it for something that it can do; what signs in is set before anything is sent.
+    auth: Any = "basic" if ours else options.auth
     shared: dict[str, Any] = {
         "endpoint": target.endpoint,
-        "username": options.username or None,
-        "password": target.password or None,
+        "username": "-" if ours else options.username or None,
+        "password": "" if ours else target.password or None,
         "ca_trust_path": target.ca_file,
         "cert_pem": options.certificate_file and str(options.certificate_file),
         "cert_key_pem": options.certificate_key_file and str(options.certificate_key_file),
         "server_cert_validation": "validate" if options.verify else "ignore",
         "read_timeout_sec": POLL + READ_MARGIN,
-        "kerberos_hostname_override": options.kerberos_hostname,
         "proxy": None,
     }
     try:
@@ -134,7 +161,8 @@ def _protocol(target: WsmanTarget, adapter: BoundedAdapter) -> Protocol:
         transport = _HttpTransport(auth_method=auth, **shared)
     except winrm.exceptions.WinRMError as error:
         raise SettingsError(f"options of {target.host}: {error}") from error
-    transport.adapter = adapter
+    transport.adapter, transport.way, transport.messages_encrypted = adapter, options.auth, target.messages_encrypted
+    transport.sign_in = sign_in if ours else None
     # The answer is read as it comes, not unpacked.
     transport.default_headers["Accept-Encoding"] = "identity"
     protocol.transport = transport

@@ -14,8 +14,17 @@ import requests
 import spnego.exceptions
 import urllib3.exceptions
 
+from agent import kerberos
 from agent.errors import AccessDenied, AnswerLost, CannotConnect, TransportError
 from agent.transports.wsman_http import AnswerInClear, AnswerTooLarge, DeadlinePassed
+
+CREDSSP_ERRORS: tuple[type[Exception], ...] = ()
+try:
+    from requests_credssp.exceptions import AuthenticationException, NTStatusException
+except ImportError:
+    pass  # the extra is not installed, so nothing raises them
+else:
+    CREDSSP_ERRORS = (AuthenticationException, NTStatusException)
 
 
 class Stage(Enum):
@@ -30,10 +39,11 @@ class Stage(Enum):
 MALFORMED = (ParseError, ValueError, LookupError, AttributeError, TypeError, StopIteration, struct.error)
 
 #: Everything that one exchange may raise, apart from the error classes of the two libraries.
-EXCHANGE_ERRORS = (
+EXCHANGE_ERRORS: tuple[type[Exception], ...] = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     spnego.exceptions.SpnegoError,
+    *CREDSSP_ERRORS,
     DeadlinePassed,
     AnswerTooLarge,
     AnswerInClear,
@@ -59,8 +69,11 @@ def from_exchange(error: Exception, *, endpoint: str, stage: Stage) -> Transport
                 "that issued it"
             )
         return CannotConnect(f"{endpoint}: TLS failed: {reason(error)}")
-    if isinstance(error, spnego.exceptions.SpnegoError) and stage is not Stage.RUNNING:
-        return AccessDenied(f"{endpoint}: authentication failed: {reason(error)}")
+    if isinstance(error, (spnego.exceptions.SpnegoError, *CREDSSP_ERRORS)) and stage is not Stage.RUNNING:
+        told = f"{endpoint}: authentication failed"
+        return kerberos.explained(error, told) or AccessDenied(
+            f"{told}: {reason(error)}; check the username and the password of the credential"
+        )
     if _never_sent(error) and stage is not Stage.RUNNING:
         return CannotConnect(f"{endpoint}: cannot connect: {reason(error)}")
     return _lost(f"{type(error).__name__}: {reason(error)}", endpoint=endpoint, stage=stage)

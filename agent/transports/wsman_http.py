@@ -45,6 +45,8 @@ class BoundedAdapter(HTTPAdapter):
         #: What is sent now may be sent again unchanged: a lost answer then counts as a slow one, which both clients
         #: answer with the same message. WS-Man gives the same MessageID the same answer again.
         self.repeatable = False
+        #: The last answer that was handed over unread.
+        self._unread: requests.Response | None = None
 
     def allow(self, seconds: float) -> None:
         """Set the deadline, `seconds` from now."""
@@ -78,6 +80,7 @@ class BoundedAdapter(HTTPAdapter):
                 request, stream=True, timeout=limits, verify=verify, cert=cert, proxies=dict(proxies or {})
             )
             # The hooks for authentication look at the socket of an unread 401 for its certificate.
+            self._unread = response if response.status_code == 401 else None
             if response.status_code != 401:
                 self._take(response)
         except requests.Timeout:
@@ -89,6 +92,13 @@ class BoundedAdapter(HTTPAdapter):
                 raise requests.ReadTimeout(error, request=request) from error
             raise
         return response
+
+    def close(self) -> None:
+        """Let go of all connections, also of one whose answer nobody read since the hook that was to read it failed."""
+        if self._unread is not None:
+            self._unread.close()
+            self._unread = None
+        super().close()
 
     def _take(self, response: requests.Response) -> None:
         """Read the body piece by piece, so that the deadline and the bound hold."""

@@ -14,6 +14,7 @@ import certifi
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.errors import SettingsError
+from agent.kerberos import PRINCIPAL, Identity, problem
 from agent.transports.base import Target
 
 Authentication = Literal["negotiate", "ntlm", "kerberos", "credssp", "certificate", "basic"]
@@ -30,7 +31,7 @@ class WsmanOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     username: str = Field(
-        "", description="User, DOMAIN\\user or user@domain; its password is a secret of the credential"
+        "", description="User, DOMAIN\\user or user@REALM; its password is a secret of the credential"
     )
     auth: Authentication = Field("ntlm", description="How to authenticate; `certificate` needs TLS")
     certificate_file: Path | None = Field(None, description="PEM file of the client's certificate, for `certificate`")
@@ -40,6 +41,8 @@ class WsmanOptions(BaseModel):
     ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the public ones")
     allow_unencrypted: bool = Field(False, description="Send in clear over plain HTTP where nothing encrypts")
     kerberos_hostname: str | None = Field(None, description="Host name for the Kerberos ticket if not the address")
+    keytab_file: Path | None = Field(None, description="Keytab with the user's keys, for `kerberos` without a password")
+    ticket_file: Path | None = Field(None, description="File (ccache) that holds the user's ticket, for `kerberos`")
     path: str = Field("wsman", description="Path of the service", pattern=r"^[A-Za-z0-9._/-]+$")
     connect_seconds: float = Field(30.0, gt=0, le=300, description="Time limit of one connection, in seconds")
     open_seconds: float = Field(
@@ -58,6 +61,8 @@ class WsmanOptions(BaseModel):
             )
         if self.auth == "certificate" and not self.tls:
             raise ValueError("auth certificate needs tls: true")
+        if self.auth != "kerberos" and (self.keytab_file or self.ticket_file):
+            raise ValueError("keytab_file and ticket_file are for auth kerberos")
         return self
 
 
@@ -81,6 +86,14 @@ class WsmanTarget:
         return str(self.options.ca_file or certifi.where())
 
     @property
+    def identity(self) -> Identity | None:
+        """Whose Kerberos tickets to get, if the way to authenticate can use them."""
+        options = self.options
+        if options.auth != "kerberos" and not (options.auth == "negotiate" and PRINCIPAL.fullmatch(options.username)):
+            return None
+        return Identity(options.username, self.password, options.keytab_file, options.ticket_file)
+
+    @property
     def messages_encrypted(self) -> bool:
         """The messages themselves are encrypted, since the connection is not."""
         return not self.options.tls and self.options.auth in ENCRYPTING
@@ -96,7 +109,7 @@ def read_target(target: Target) -> WsmanTarget:
     options: WsmanOptions = target.options
     if not target.address:
         raise SettingsError("it has no address: set it, WinRM and PSRP connect to it")
-    for key in ("ca_file", "certificate_file", "certificate_key_file"):
+    for key in ("ca_file", "certificate_file", "certificate_key_file", "keytab_file", "ticket_file"):
         file = getattr(options, key)
         if file is not None and not file.is_file():
             raise SettingsError(f"{key}: there is no file {file}")
@@ -106,4 +119,8 @@ def read_target(target: Target) -> WsmanTarget:
             raise SettingsError("auth certificate needs certificate_file and certificate_key_file")
     elif options.auth != "kerberos" and not (options.username and password):
         raise SettingsError(f"auth {options.auth} needs a username and a credential with the secret password")
-    return WsmanTarget(target.address, target.port or DEFAULT_PORTS[options.tls], options, password)
+    made = WsmanTarget(target.address, target.port or DEFAULT_PORTS[options.tls], options, password)
+    wrong = problem(made.identity) if made.identity else None
+    if wrong:
+        raise SettingsError(f"auth {options.auth}: {wrong}")
+    return made

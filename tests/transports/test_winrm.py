@@ -9,8 +9,7 @@ from transport_help import Collecting
 from wsman_help import PASSWORD, USER, Connect, connect, peer
 from wsman_peer import Call, Peer
 
-from agent.errors import CannotConnect, CannotRun, SettingsError, UsageError
-from agent.transports import winrm_messages
+from agent.errors import CannotConnect, CannotRun, UsageError
 from agent.transports.base import Body
 from agent.transports.binding import POWERSHELL_ARGUMENTS, powershell_prelude
 
@@ -86,17 +85,6 @@ def test_a_program_that_reads_nothing_hands_over_its_output(
         with pytest.raises(CannotRun):
             output(connect(peer, powershell="echo"), Body("Do-It", "ps1", {"long": "x" * 500_000}))
         assert output.last.stdout.startswith("-NoLogo")
-
-
-def test_negotiate_is_not_offered(connect: Connect, peer: Peer) -> None:
-    with pytest.raises(SettingsError, match="auth"):
-        connect(peer, auth="negotiate")
-
-
-def test_a_missing_library_is_named(connect: Connect, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winrm_messages.winrm.transport, "HAVE_CREDSSP", False)
-    with pytest.raises(SettingsError, match=r"exeunt\[credssp\]"):
-        connect(peer, auth="credssp")
 
 
 def test_a_body_that_cannot_be_bound(connect: Connect, peer: Peer, output: Collecting) -> None:

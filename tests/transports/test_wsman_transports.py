@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import tracemalloc
@@ -461,7 +462,7 @@ def test_nobody_listens(connect: Connect, output: Collecting) -> None:
     assert isinstance(error, CannotConnect) and not error.permanent
 
 
-@pytest.mark.parametrize("auth", ["ntlm", "basic"])
+@pytest.mark.parametrize("auth", ["ntlm", "basic", "negotiate"])
 def test_tls(connect: Connect, certificates: Certificates, tmp_path: Path, output: Collecting, auth: str) -> None:
     with Peer({USER: PASSWORD}, tmp_path / "accounts2", tls=certificates.server_context()) as peer:
         peer.handle("Do-It", do_it)
@@ -540,11 +541,42 @@ def test_an_answer_in_clear_is_not_believed(connect: Connect, peer: Peer, output
         ({"ca_file": "/does/not/exist.pem", "tls": True}, "there is no file"),
         ({"colour": "green"}, "colour"),
         ({"username": ""}, "username"),
+        ({"auth": "kerberos"}, "user@REALM"),
+        (
+            {"auth": "kerberos", "username": "a@B.TEST", "keytab_file": "/does/not/exist"},
+            "keytab_file: there is no file",
+        ),
+        (
+            {"auth": "kerberos", "username": "a@B.TEST", "ticket_file": "/does/not/exist"},
+            "ticket_file: there is no file",
+        ),
+        ({"auth": "ntlm", "keytab_file": "/dev/null"}, "keytab_file and ticket_file are for auth kerberos"),
     ],
 )
 def test_wrong_options(connect: Connect, peer: Peer, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError, match=expected):
         connect(peer, **options)
+
+
+@pytest.mark.parametrize(("auth", "library"), [("kerberos", "gssapi"), ("credssp", "requests_credssp")])
+def test_a_missing_library_is_named(
+    connect: Connect, peer: Peer, monkeypatch: pytest.MonkeyPatch, auth: str, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(SettingsError, match=rf"exeunt\[{auth}\]"):
+        connect(peer, auth=auth, username="agent@CONTOSO.TEST")
+
+
+def test_kerberos_needs_a_key_of_its_own(kind: str) -> None:
+    """No password, no keytab, no ticket: what tickets the worker has may be another client's."""
+    computer = {
+        "name": "PC1",
+        "transport": kind,
+        "address": "pc1.contoso.test",
+        "transport_options": {"auth": "kerberos"},
+    }
+    with pytest.raises(SettingsError, match="tickets of the worker itself are not used"):
+        registry.connect(computer, ({"username": "agent@CONTOSO.TEST"}, {}))
 
 
 def test_an_address_is_needed(kind: str) -> None:

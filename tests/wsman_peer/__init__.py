@@ -12,7 +12,7 @@ WS-Man envelope [MS-WSMV], with the unmodified clients pywinrm and pypsrp agains
 
 A script body is emulated by a handler (`handlers.Call` says what it can do): **there is no PowerShell here**, so a test
 with this peer says how a body's values, streams and end travel, and nothing about what a `.ps1` file does. cmd shells
-run /bin/sh. Missing: CredSSP, Connect from a second client, limits other than the number of shells and the size of an
+run /bin/sh. Missing: Connect from a second client, limits other than the number of shells and the size of an
 answer, checks of `mustUnderstand`.
 """
 

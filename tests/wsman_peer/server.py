@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +28,22 @@ PIECES = 50
 PAGE = b"<html><head><title>Proxy</title></head><body><p>Please log in.</p></body></html>"
 
 
+@dataclass(frozen=True)
+class SignedIn:
+    """One sign-in: the user as authentication names it, the way, what proved it within that way, what CredSSP handed over."""
+
+    user: str
+    way: str
+    by: str | None
+    delegated: tuple[str, str] | None
+
+
 class Peer:
     """A WS-Man server on a free loopback port while it is entered.
 
     accounts: passwords by user name, which may be `DOMAIN\\user`.
     file: where NTLM's accounts are kept meanwhile.
-    tls: for HTTPS. ways: of authenticating, in the order offered: basic, ntlm, negotiate, kerberos.
+    tls: for HTTPS. ways: of authenticating, in the order offered: basic, ntlm, negotiate, kerberos, credssp.
     in_clear: accepts messages over plain HTTP that are not encrypted. quota: most shells at once.
     """
 
@@ -49,6 +60,11 @@ class Peer:
     ) -> None:
         self.accounts, self.ways, self.in_clear = Accounts(accounts, file), tuple(ways), in_clear
         self.faults = Faults()
+        #: Who signed in, by connection, in order; how often somebody was refused.
+        self.sign_ins: list[SignedIn] = []
+        self.refused = 0
+        #: Most parts of one encrypted message.
+        self.most_parts = 0
         #: False answers encrypted messages in clear, as somebody on the line would.
         self.encrypts = True
         self.service = Service(quota=quota, has_powershell=has_powershell)
@@ -143,8 +159,12 @@ class _Connection(BaseHTTPRequestHandler):
                 certified = self.server.tls is not None and bool(self.connection.getpeercert())
                 token = self._authentication.take(header, certified)
             except PermissionError:
+                peer.refused += 1
                 self._refuse()
                 return
+            made = self._authentication
+            if made.user is not None:
+                peer.sign_ins.append(SignedIn(made.user, made.way, made.negotiated, made.delegated))
         if self._authentication.user is None:
             self._refuse(token)
             return
@@ -152,6 +172,7 @@ class _Connection(BaseHTTPRequestHandler):
         if encrypted:
             try:
                 body = self._authentication.decrypt(body)
+                peer.most_parts = max(peer.most_parts, self._authentication.parts)
             except PermissionError:
                 self._refuse()
                 return

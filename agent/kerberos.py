@@ -1,0 +1,190 @@
+"""Kerberos: tickets of one credential, kept apart from those of everybody else who works in this process.
+
+A ticket that is got with a password or a keytab lies in a memory cache of its own, which nobody else can name and which is
+destroyed at the end. The caches of the process (KRB5CCNAME) are neither read nor written: what lies there may belong to another
+client. Which KDC serves a realm is the machine's matter: /etc/krb5.conf or the domain's DNS.
+
+Needs the libraries of the extra `kerberos`; they are imported on first use only.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.errors import AccessDenied, CannotConnect, SettingsError, TransportError
+
+#: `user@REALM`; other forms of a name do not say which realm to ask.
+PRINCIPAL = re.compile(r"[^\s@/\\]+(?:/[^\s@/\\]+)?@[A-Za-z0-9.-]+")
+
+#: Errors of a KDC (RFC 4120, section 7.5.9) and, from 128 on, of MIT's library (krb5_err.et): class, what it means, what to do.
+#: A `CannotConnect` with "config" is permanent: trying again with these settings cannot help.
+_Sort = Literal["denied", "config", "passing"]
+_CLOCKS = "the clocks of this machine and of the domain differ too much; set them, for example by NTP"
+_MEANINGS: dict[int, tuple[_Sort, str]] = {
+    6: ("denied", "the domain knows no such account; check the username"),
+    7: ("denied", "the domain knows no such service; name the host by its full name in the domain (`kerberos_hostname`)"),
+    12: ("denied", "a rule of the domain does not let the account sign in from here or at this time"),
+    14: ("denied", "the account has no key of a kind that this machine takes; set its password anew, so that it gets AES keys"),
+    18: ("denied", "the account is disabled, locked or expired; enable it"),
+    23: ("denied", "the password has expired; set a new one and enter it: exeunt credential update"),
+    24: ("denied", "the password is wrong; enter it: exeunt credential update"),
+    29: ("passing", "the KDC is not available now"),
+    31: ("denied", "the password or the keytab does not fit the account; enter it anew: exeunt credential update"),
+    32: ("denied", "the ticket has expired; renew it, or give the credential a password or a keytab"),
+    33: ("config", _CLOCKS),
+    37: ("config", _CLOCKS),
+    68: ("config", "the account is of another realm; write the username as user@REALM with its own realm"),
+    154: ("config", "no KDC of the realm is known here; name it in /etc/krb5.conf or let this machine ask the domain's DNS"),
+    156: ("passing", "no KDC of the realm can be reached; check address, port 88 and firewall"),
+}  # fmt: skip
+_BASE = -1765328384
+_EXPIRED, _EXPIRED_CREDENTIALS = 32, 11 << 16
+_REFUSED = "Kerberos refused it"
+_NO_KEY = "the keytab has no key of this user; export it anew"
+_NO_TICKET = "the file holds no ticket of this user; put one there, or give the credential a password or a keytab"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose tickets: a principal `user@REALM`, and one of password, keytab or a file that holds a ticket."""
+
+    username: str
+    password: str = field(default="", repr=False)
+    keytab_file: Path | None = None
+    ticket_file: Path | None = None
+
+    @property
+    def principal(self) -> str:
+        """The name with its realm in capitals, as Windows domains write it."""
+        name, _, realm = self.username.rpartition("@")
+        return f"{name}@{realm.upper()}"
+
+
+def problem(identity: Identity) -> str | None:
+    """What is wrong with an identity, or None."""
+    if not PRINCIPAL.fullmatch(identity.username):
+        return "Kerberos needs the username as user@REALM, such as exeunt@CONTOSO.EXAMPLE"
+    given = [identity.password, identity.keytab_file, identity.ticket_file]
+    if sum(map(bool, given)) == 0:
+        return "Kerberos needs the secret password, or keytab_file, or ticket_file; tickets of the worker itself are not used"
+    for key in ("keytab_file", "ticket_file"):
+        file = getattr(identity, key)
+        if file is not None and not file.is_file():
+            return f"{key}: there is no file {file}"
+    return None
+
+
+def missing() -> str | None:
+    """Why the libraries cannot be used, or None."""
+    try:
+        for name in ("gssapi", "krb5"):
+            import_module(name)
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+class Tickets:
+    """The tickets of one identity, got on first use. Not shared between threads."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._cache: str | None = None
+
+    def cache(self) -> str:
+        """Name of the cache that holds the tickets, for libraries that take one by name.
+
+        Raises SettingsError without the libraries, AccessDenied when the KDC refuses, CannotConnect when it cannot be asked.
+        """
+        if self._cache is None:
+            lacking = missing()
+            if lacking:
+                raise SettingsError(f"Kerberos needs further libraries: install exeunt[kerberos] ({lacking})")
+            wrong = problem(self._identity)
+            if wrong:
+                raise SettingsError(wrong)
+            self._cache = _fill(self._identity)
+        return self._cache
+
+    def close(self) -> None:
+        """Destroy the tickets that were got here. Never raises."""
+        cache, self._cache = self._cache, None
+        if cache is not None and cache.startswith("MEMORY:"):
+            _destroy(cache)
+
+
+def explained(error: BaseException, where: str) -> TransportError | None:
+    """The error to raise for what GSSAPI says, on whatever level of causes; None if there is nothing of Kerberos in it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(getattr(cause, "min_code", None), int):
+            return _sorted(cause, where, _REFUSED)
+        cause = getattr(cause, "base_error", None) or cause.__cause__
+    return None
+
+
+def _fill(identity: Identity) -> str:
+    from gssapi.raw import GSSError
+
+    cache, fallback = f"MEMORY:exeunt-{uuid.uuid4()}", _REFUSED
+    if identity.ticket_file is not None:
+        cache, fallback = f"FILE:{identity.ticket_file}", _NO_TICKET
+    elif identity.keytab_file is not None:
+        fallback = _NO_KEY
+    try:
+        _acquire(identity, cache)
+    except GSSError as error:
+        if cache.startswith("MEMORY:"):
+            _destroy(cache)
+        raise _sorted(error, f"Kerberos sign-in of {identity.principal}", fallback) from error
+    return cache
+
+
+def _acquire(identity: Identity, cache: str) -> None:
+    """Let the cache hold a ticket that is valid now. Raises gssapi's GSSError."""
+    import gssapi
+    from gssapi.raw import acquire_cred_from, acquire_cred_with_password, store_cred_into
+
+    how: dict[str, Any] = {"mechs": [gssapi.MechType.kerberos], "usage": "initiate"}
+    store: dict[bytes | str, bytes | str] = {"ccache": cache}
+    name = gssapi.Name(identity.principal, gssapi.NameType.kerberos_principal)
+    if identity.ticket_file is not None:
+        got = acquire_cred_from(store, name=name, **how)
+        # What has expired is taken; only who asks for the time that is left is told.
+        gssapi.Credentials(base=got.creds).inquire(lifetime=True)
+    elif identity.keytab_file is not None:
+        acquire_cred_from({**store, "client_keytab": f"FILE:{identity.keytab_file}"}, name=name, **how)
+    else:
+        got = acquire_cred_with_password(name, identity.password.encode("utf-8", "replace"), **how)
+        store_cred_into(store, got.creds, usage="initiate", mech=gssapi.MechType.kerberos, overwrite=True)
+
+
+def _destroy(cache: str) -> None:
+    import krb5
+
+    context = krb5.init_context()
+    try:
+        krb5.cc_destroy(context, krb5.cc_resolve(context, cache.encode()))
+    except krb5.Krb5Error:
+        return  # nothing was kept under this name
+
+
+def _sorted(error: BaseException, where: str, fallback: str) -> TransportError:
+    """The error of one that carries the numbers of GSSAPI. `fallback` is said for numbers that are not in the table."""
+    major, minor = getattr(error, "maj_code", 0), getattr(error, "min_code", 0)
+    signed = minor - 2**32 if minor >= 2**31 else minor
+    number = _EXPIRED if major & 0xFF0000 == _EXPIRED_CREDENTIALS else signed - _BASE
+    said = re.search(r"Minor \(\d+\): (.+)", str(error))
+    detail = " ".join((said[1] if said else str(error)).split())[:300]
+    sort, meaning = _MEANINGS.get(number, ("denied", fallback))
+    text = f"{where}: {meaning} ({detail})"
+    if sort == "denied":
+        return AccessDenied(text)
+    refused = CannotConnect(text)
+    refused.permanent = sort == "config"
+    return refused
