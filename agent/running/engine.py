@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from uuid import uuid4
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine as SQLEngine
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from agent.settings import Settings
 
@@ -28,6 +31,9 @@ QUEUE = "exeunt.clients"
 WORKFLOW = "exeunt.serve_client"
 #: Changes only when the interpreter's contract with stored plans changes; never by itself.
 APPLICATION_VERSION = "engine-2"
+APPLICATION = "exeunt"
+#: Seconds between two looks of a worker that stops whether all is over.
+STOP_POLL = 0.05
 #: Schema of the engine's tables on PostgreSQL.
 SCHEMA = "dbos"
 
@@ -64,11 +70,7 @@ class EnginePort:
     @cached_property
     def _client(self) -> DBOSClient:
         _migrate(self.settings)
-        return DBOSClient(
-            system_database_engine=self._engine,
-            dbos_system_schema=SCHEMA,
-            serializer=DBOSPortableJSONSerializer(),
-        )
+        return _client_of(self._engine)
 
     def enqueue(self, run_id: str, segment: int, client_id: int, *, delay_seconds: float = 0.0) -> None:
         """Have a worker look at a client, whose run is queued in our tables, `delay_seconds` from now."""
@@ -135,7 +137,7 @@ class EngineWorker:
         """Begin to answer calls."""
         self._engine = _create_engine(self.settings)
         config: DBOSConfig = {
-            "name": "exeunt",
+            "name": APPLICATION,
             "system_database_engine": self._engine,
             "dbos_system_schema": SCHEMA,
             "application_version": APPLICATION_VERSION,
@@ -144,14 +146,50 @@ class EngineWorker:
             "log_level": "ERROR",
             "max_executor_threads": self.settings.concurrency_total + 4,
             "use_listen_notify": False,
+            # Nothing of ours is notified of anything; the thread that would look for it sees that often that it shall end.
+            "notification_listener_polling_interval_sec": STOP_POLL,
         }
         if not self.settings.is_sqlite:
             config["system_database_url"] = self.settings.engine_url
         _migrate(self.settings)
+        # Its questions end when the store does not answer: a worker must be able to stop then, too.
+        self._client = _client_of(self._engine, retry_connection_errors=False)
+        self._register_queue()
         _serve.append(self._serve)
-        DBOS(config=config)
+        self._dbos = DBOS(config=config)
         DBOS.launch()
-        DBOS.register_queue(
+
+    def stop(self, *, wait_seconds: float = 10) -> None:
+        """Take nothing more, wait for what executes, let go."""
+        deadline = time.monotonic() + wait_seconds
+        # DBOS would wait as well, but looks for the first time after a second: whoever waits for the end of one run
+        # would wait that much longer. As there, nothing is taken any more first; then what was taken is waited for.
+        for stopping in self._dbos.background_thread_stop_events:
+            stopping.set()
+        for thread in threading.enumerate():
+            if thread.name == f"queue-worker-{QUEUE}":
+                thread.join(wait_seconds)
+        while self._answers() and time.monotonic() < deadline:
+            time.sleep(STOP_POLL)
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+        self._client.destroy()
+        self._engine.dispose()
+        _serve.remove(self._serve)
+
+    def _answers(self) -> bool:
+        """Whether a call that this worker took is not over, as far as the store can be asked."""
+        try:
+            found = self._client.list_workflows(
+                queue_name=QUEUE, status="PENDING", executor_id=self.executor_id, limit=1, load_input=False,
+                load_output=False,
+            )  # fmt: skip
+        except SQLAlchemyError:
+            return False
+        return bool(found)
+
+    def _register_queue(self) -> None:
+        """Done before the worker listens: it looks for queues that are new to it once a second only."""
+        self._client.register_queue(
             QUEUE,
             # Whoever is served executes a run, so more clients than that would only wait.
             worker_concurrency=self.settings.concurrency_total,
@@ -159,13 +197,15 @@ class EngineWorker:
             partition_concurrency=1,
             polling_interval_sec=self.settings.queue_poll_seconds,
             on_conflict="always_update",
+            application_name=APPLICATION,
         )
 
-    def stop(self, *, wait_seconds: int = 10) -> None:
-        """Take nothing more, wait for what executes, let go."""
-        DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
-        self._engine.dispose()
-        _serve.remove(self._serve)
+
+def _client_of(engine: SQLEngine, *, retry_connection_errors: bool = True) -> DBOSClient:
+    return DBOSClient(
+        system_database_engine=engine, dbos_system_schema=SCHEMA, serializer=DBOSPortableJSONSerializer(),
+        retry_connection_errors=retry_connection_errors,
+    )  # fmt: skip
 
 
 def _migrate(settings: Settings) -> None:
