@@ -106,11 +106,22 @@ class Domain:
     connection: Any
     #: The controller's PowerShell, while a test goes this way.
     remoting: Remoting | None = None
+    #: What was added below the clients' OUs, by GUID.
+    added: list[str] = field(default_factory=list)
 
     def add(self, dn: str, classes: list[str], **attributes: Any) -> str:
         """Add an object. Returns its GUID."""
         assert self.connection.add(dn, classes, attributes), self.connection.result
-        return str(uuid.UUID(bytes_le=self.read(dn)["objectGUID"][0]))
+        guid = str(uuid.UUID(bytes_le=self.read(dn)["objectGUID"][0]))
+        if dn.endswith(tuple(OU.values())):
+            self.added.append(guid)
+        return guid
+
+    def clear(self) -> None:
+        """Delete what was added, so that the same test can be run again."""
+        for guid in reversed(self.added):
+            self.connection.delete(f"<GUID={guid}>")
+        self.added.clear()
 
     def user(self, name: str, client: str = "Contoso", **attributes: Any) -> User:
         """An enabled account in the client's Staff OU."""
@@ -240,6 +251,7 @@ def on_way(way: str, domain: Domain, request: pytest.FixtureRequest) -> Iterator
     domain.remoting = request.getfixturevalue("remoting") if way == "psrp" else None
     yield
     domain.remoting = None
+    domain.clear()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from peers import free_port
 
 from agent.errors import AccessDenied, CannotConnect, StepError
 from agent.functions import registry
-from agent.services.directory.ldap import LdapDirectory
+from agent.services.directory.connecting import connect
 from agent.services.directory.settings import directory_settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     Make = Callable[..., DirectoryContext]
 
+both_ways = pytest.mark.parametrize("way", ["ldap", "psrp"])
 
+
+@both_ways
 def test_an_account_is_found_by_each_of_its_names(context: Make, domain: Domain) -> None:
     user = domain.user("Zoë", sAMAccountName="Zoë.Ånd")
     made = context()
@@ -33,6 +36,7 @@ def test_an_account_is_found_by_each_of_its_names(context: Make, domain: Domain)
 HOSTILE = ["*", "*)(uid=*", "a)(|(objectClass=*)", "\\2a", "x\\", "(", "&", "u*", "zoe", "\u202eevil", "a*b"]
 
 
+@both_ways
 @pytest.mark.parametrize("asked", HOSTILE)
 def test_a_name_never_becomes_a_pattern(asked: str, context: Make, domain: Domain) -> None:
     domain.user("Bystander")
@@ -43,6 +47,7 @@ def test_a_name_never_becomes_a_pattern(asked: str, context: Make, domain: Domai
         assert refused.value.critical and refused.value.impact == "The account can still sign in."
 
 
+@both_ways
 def test_two_accounts_of_one_name_are_named_and_neither_is_touched(context: Make, domain: Domain) -> None:
     one = domain.user("One")
     two = domain.user("Two", mail=one.mail)
@@ -53,6 +58,7 @@ def test_two_accounts_of_one_name_are_named_and_neither_is_touched(context: Make
     assert context().call("ad.disable_account", account=one.sam).result["object_guid"] == one.guid
 
 
+@both_ways
 def test_later_steps_of_a_run_act_on_the_same_object(context: Make, domain: Domain) -> None:
     leaver = domain.user("Leaver")
     made = context()
@@ -65,6 +71,7 @@ def test_later_steps_of_a_run_act_on_the_same_object(context: Make, domain: Doma
     assert made.verify("ad.disable_account", account=address) is True
 
 
+@both_ways
 def test_the_other_clients_accounts_are_out_of_reach(context: Make, domain: Domain) -> None:
     theirs = domain.user("Theirs", "Fabrikam")
     before = theirs.state()
@@ -80,6 +87,7 @@ def test_the_other_clients_accounts_are_out_of_reach(context: Make, domain: Doma
     assert context("Fabrikam").call("ad.disable_account", account=theirs.mail).result["account_disabled"]
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("name", "more"),
     [
@@ -102,6 +110,7 @@ def test_an_ordinary_user_may_do_nothing(name: str, more: dict[str, Any], contex
     assert error.impact and error.remediation and leaver.state() == before
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("asked", "kind"), [("Administrator", "builtin"), ("krbtgt", "builtin"), ("DC1$", "computer"), ("Guest", "builtin")]
 )
@@ -121,6 +130,7 @@ def test_the_domains_own_accounts_are_refused(
     assert kind in (refused.value.remediation or "")
 
 
+@both_ways
 def test_an_administrator_is_touched_only_when_that_is_said(context: Make, domain: Domain) -> None:
     leaver = domain.user("Chief", adminCount="1")
     with pytest.raises(StepError, match="administrator"):
@@ -186,12 +196,13 @@ def test_a_server_that_says_nothing_is_left_in_time(context: Make) -> None:
         context(controllers=[f"127.0.0.1:{port}"], answer_seconds=1).call("ad.disable_account", account="x")
 
 
-def test_long_answers_come_page_by_page(domain: Domain) -> None:
+@both_ways
+def test_long_answers_come_page_by_page(domain: Domain, on_way: None) -> None:
     group = domain.group("Paged")
     for number in range(7):
         domain.group(f"Paged {number}", group)
     settings, secrets = domain.credential(page_size=2)
-    directory = LdapDirectory(directory_settings(settings), secrets["password"])
+    directory = connect(directory_settings(settings), secrets["password"])
     found = directory.search(directory.base, f"(&(objectClass=group)(member={group}))", ("cn",))
     assert len(found) == 7 and len(directory.search(directory.base, "(objectClass=group)", ("cn",), limit=3)) == 3
     directory.close()
@@ -203,7 +214,11 @@ def test_a_missing_or_wrong_credential_says_what_to_do(context: Make) -> None:
     with pytest.raises(StepError, match="no credential") as missing:
         made.call("ad.disable_account", account="x")
     assert missing.value.code == "missing_credential"
-    for wrong in ({"controllers": []}, {"encryption": "none"}, {"controllers": ["ldap://x"]}, {"typo": 1}):
+    for wrong in (
+        {"controllers": []}, {"encryption": "none"}, {"controllers": ["ldap://x"]}, {"typo": 1}, {"ca_file": "/none.pem"},
+        {"way": "smb"}, {"way": "psrp", "encryption": "starttls"}, {"psrp_tls": False}, {"way": "psrp", "psrp_server": "a b"},
+        {"way": "psrp", "psrp_auth": "basic", "psrp_tls": False},
+    ):  # fmt: skip
         with pytest.raises(StepError) as refused:
             context(**wrong).call("ad.disable_account", account="x")
         assert refused.value.code == "wrong_credential"
