@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlmodel import Session, and_, col, or_, select
+from sqlmodel import Session, and_, col, func, or_, select
 
 from agent.inventory.lookup import MODELS, get, path
-from agent.model.fields import ExtraField, ExtraFieldData, Form
+from agent.model.fields import ExtraField, ExtraFieldChange, ExtraFieldData, Form
 from agent.model.places import Computer
 
 #: The flag of each level.
@@ -45,6 +46,28 @@ def flags(session: Session, computer_ids: Sequence[int]) -> dict[int, list[str]]
 def levels_set(session: Session, name: str, computer_ids: Sequence[int]) -> dict[int, list[str]]:
     """The same for a checkbox that exists on each level, such as `Exclude From Offboarding`."""
     return _levels_set(session, computer_ids, dict.fromkeys(OFFBOARD, name))
+
+
+def cleared_since(session: Session, computer_id: int, moment: datetime) -> bool:
+    """Whether no offboarding flag reaches a computer any more because one was cleared after `moment`.
+
+    By the database's own log of changes, so a clearing by plain SQL counts as well.
+    """
+    if flags(session, [computer_id]):
+        return False
+    computer = session.get_one(Computer, computer_id)
+    around = {Form.CLIENT: computer.client_id, Form.LOCATION: computer.location_id, Form.COMPUTER: computer_id}
+    reaching = [
+        and_(ExtraField.form == form, ExtraField.name == OFFBOARD[form], col(ExtraFieldChange.id).in_((0, place)))
+        for form, place in around.items()
+    ]
+    query = (
+        select(ExtraFieldChange.change_id)
+        .join(ExtraField, col(ExtraField.id) == col(ExtraFieldChange.extra_field_id))
+        .where(or_(*reaching), col(ExtraFieldChange.changed_at) >= moment)
+        .where(func.coalesce(ExtraFieldChange.old_value, "0") != "0")
+    )
+    return session.exec(query.limit(1)).first() is not None
 
 
 def standing_flags(session: Session) -> list[StandingFlag]:

@@ -64,6 +64,7 @@ def run_document(session: Session, run_id: str) -> dict[str, Any]:
         "fallback": _fallback(tree),
         "outcome": result.get("outcome"),
         "fizzled": result.get("fizzled"),
+        "left_out": result.get("left_out"),
         "cancelled_by": root.cancelled_by,
         "retry_of": root.retry_of,
         "plan": _plan(session, root.plan_id),
@@ -200,6 +201,8 @@ def _reasons(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"Failed Uninstall Process: {fallback['option'] or 'nothing selected'}{applied}")
     if document["fizzled"]:
         lines.append(f"Fizzled: {document['fizzled']}")
+    if document["left_out"]:
+        lines.append(f"Left out: {document['left_out']}")
     if document["cancelled_by"]:
         lines.append(f"Cancelled by {document['cancelled_by']}")
     return [one_line(line) for line in lines]

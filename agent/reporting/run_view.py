@@ -21,7 +21,7 @@ def view_of_run(run: Mapping[str, Any]) -> View:
         title=run["target"]["name"],
         state=run["state"],
         under=[t for t in (run["client"]["name"], run["script"], moment_text(run["finished_at"]), took) if t],
-        warnings=[run["fizzled"]] if run["fizzled"] else [],
+        warnings=[said for said in (run["fizzled"], run["left_out"]) if said],
         figures=[(str(len(run[key])), title.lower()) for key, title in _LISTS if run[key] or key in ("success", "failure")],
         blocks=[b for b in _blocks(run) if b.pairs or b.rows],
         foot=f"run {run['id']} · all times in UTC",

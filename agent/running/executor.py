@@ -29,6 +29,7 @@ from agent.running.commits import Changes, GroupCommit, SupersededError
 from agent.running.conditions import holds
 from agent.running.context import Machine, RunContext
 from agent.running.engine import EnginePort
+from agent.running.last_look import left_out
 from agent.running.offline import Offline, check_online
 from agent.running.security_phase import done_at_once
 from agent.running.targets import Target, load_target
@@ -78,6 +79,10 @@ class Executor:
 
     def _execute(self, tree: RunTree, machine: Machine) -> None:
         if all(s.state == StepState.WAITING and s.attempts == 0 for s in tree.steps):
+            reason = left_out(self.installation, tree.root, machine.target)
+            if reason is not None:
+                self._leave_out(tree, reason)
+                return
             offline = check_online(self.installation, tree.root, machine.target)
             if offline is not None:
                 self._wait_for_computer(tree, offline)
@@ -258,6 +263,22 @@ class Executor:
         root = tree.root
         if root.finished_at is None:
             self.port.enqueue(root.id, root.segment, root.client_id, delay_seconds=offline.look_again_in)
+
+    def _leave_out(self, tree: RunTree, reason: str) -> None:
+        """Something was changed about the place after the plan: end the run before its first step."""
+
+        def decide(row: RowMapping, changes: Changes) -> None:
+            if self._asked_to_cancel(tree, row):
+                self._cancel(changes, tree)
+                return
+            root = tree.root
+            for step in tree.steps:
+                self._store(changes, step, Outcome(StepState.CANCELLED), None)
+            act = audit.Act("run.leave_out", "run", root.id, root.client_id, {"reason": reason})
+            changes.record(root.started_by, act)
+            self._end(changes, tree, left_out=reason)
+
+        self._commits.make(tree, decide, first=True)
 
     def _next_segment(self, changes: Changes, tree: RunTree, not_before: datetime) -> None:
         _set(changes, "run", tree.root, {"segment": tree.root.segment + 1, "not_before": not_before})

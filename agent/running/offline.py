@@ -1,4 +1,4 @@
-"""Computers that are offline when their run's turn comes: nothing is started, the run waits, and may fizzle."""
+"""Computers that are offline, or to be left alone, when their run's turn comes: the run waits, and may fizzle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agent.installation import Installation
 from agent.inventory.contact import probe_contacts
 from agent.model.base import utcnow
 from agent.model.runs import ScriptRun
+from agent.running.last_look import rests
 from agent.running.targets import Target
 from agent.transports.base import Identification
 
@@ -18,7 +19,7 @@ LOOK_AGAIN = 60.0
 
 @dataclass(frozen=True)
 class Offline:
-    """The computer cannot be reached now."""
+    """The computer cannot be reached now, or is to be left alone."""
 
     reason: str
     look_again_in: float
@@ -28,6 +29,10 @@ class Offline:
 
 def check_online(installation: Installation, run: ScriptRun, target: Target) -> Offline | None:
     """None when the run may start. A computer without recent contact is probed once before it counts as offline."""
+    expired = run.expires_at is not None and utcnow() >= run.expires_at
+    resting = rests(installation, run)
+    if resting is not None:
+        return Offline(resting, LOOK_AGAIN, expired)
     computer = target.places.get("computer")
     if computer is None or computer["transport"] == "local":
         return None
@@ -40,5 +45,4 @@ def check_online(installation: Installation, run: ScriptRun, target: Target) -> 
     answer = answers.get(target.id)
     if answer is not None and answer.reachable:
         return None
-    expired = run.expires_at is not None and utcnow() >= run.expires_at
     return Offline(f"offline: {answer.detail if answer else 'it has no transport'}", LOOK_AGAIN, expired)

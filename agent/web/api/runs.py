@@ -99,6 +99,7 @@ class RunOut(Answer):
     fallback: dict[str, Any] | None
     outcome: Any
     fizzled: Any
+    left_out: str | None
     cancelled_by: str | None
     retry_of: str | None
     plan: dict[str, Any] | None
