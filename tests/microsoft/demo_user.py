@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
@@ -35,7 +34,7 @@ LISTED = (
     ("License Reclamation", "4 License and Resource Reclamation"), ("Cleanup", "6 Administrative Cleanup"),
 )  # fmt: skip
 OPTIONS = (
-    "--type", "voluntary", "--termination-date", time.strftime("%Y-%m-%d", time.gmtime()), "--manager", MANAGER,
+    "--type", "voluntary", "--manager", MANAGER,
     "--reclaim-licenses-immediately", "--onedrive-transfer-to", MANAGER, "--display-name-prefix", "Former - ",
     "--out-of-office", "%leaver% has left %company%. Please write to %contact_email%.",
 )  # fmt: skip
@@ -108,7 +107,7 @@ def offboard(folder: Path, server: tenant_server.Server, tenant: TestTenant, app
             "--client",
             "contoso",
         )
-    looked = exeunt("offboard", "preflight", PERSON, *OPTIONS[:6], may_fail=True)
+    looked = exeunt("offboard", "preflight", PERSON, *OPTIONS[:4], may_fail=True)
     print("\n".join(line for line in looked.splitlines() if not line.startswith("info")))
     command = ["offboard", "user", PERSON, *OPTIONS, "--yes", "--wait"]
     tell(command)
