@@ -105,6 +105,11 @@ class UserInputs(BaseModel):
     # --- phase 2: access
     remove_groups: bool = _input(True, "Remove from all groups and teams", cipp="Remove from all Groups", act=True)
     security_group_order: Items = _input((), "Groups that are left first, in this order", field="security_group_order")
+    block_group: Text = _input(
+        "",
+        "Object id of a group that Conditional Access keeps out; the person is added",
+        field="conditional_access_block_group",
+    )
     transfer_groups_to: Address = _input("", "Who gets groups and teams that would have no owner; default: the manager")
     remove_admin_roles: bool = _input(True, "Remove administrator roles", act=True)
     remove_sharepoint_permissions: bool = _input(True, "Remove direct rights on SharePoint sites", act=True)
@@ -152,18 +157,25 @@ class UserInputs(BaseModel):
     cancel_calendar_invites: bool = _input(
         False, "Cancel meetings that the person organised", cipp="Cancel all calendar invites", act=True
     )
+    transfer_meetings_to: Address = _input("", "Who becomes the organiser of the person's meetings", act=True)
     calendar_window_days: Annotated[int, Field(ge=1, le=1825)] = _input(
-        730, "Days ahead in which meetings are cancelled"
+        730, "Days ahead in which meetings are cancelled or transferred"
     )
     onedrive_transfer_to: Address = _input("", "Who gets the OneDrive", field="onedrive_transfer_default", act=True)
     onedrive_full_access: Addresses = _input((), "Who else gets it", cipp="OneDrive Full Access", act=True)
     disable_onedrive_sharing: bool = _input(False, "Stop external sharing of the OneDrive", act=True)
-    onedrive_retention_days: Days = _input(90, "Days for which the OneDrive is kept", field="onedrive_retention_days")
+    onedrive_retention_days: Days = _input(
+        90, "Days for which the OneDrive is kept; if longer than the account's retention, the account is kept as long",
+        field="onedrive_retention_days",
+    )  # fmt: skip
     # --- phase 4: licences
     reclaim_licenses_immediately: bool = _input(
         False, "Take licences away now, not after the retention", field="license_reclaim_immediate",
         cipp="Remove Licenses", act=True,
     )  # fmt: skip
+    licenses_to_keep: Items = _input(
+        (), "Licences that stay, by part number such as VISIOCLIENT, with semicolons", field="licenses_to_keep"
+    )
     remove_teams_phone: bool = _input(True, "Take the Teams telephone number away", act=True)
     # --- phase 5: things and tasks
     equipment_to_return: Items = _input((), "Equipment to give back, with semicolons")

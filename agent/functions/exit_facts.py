@@ -33,7 +33,7 @@ class Field:
 
     path: str
     source: Source
-    merge: Literal["last", "sum", "extend"] = "last"
+    merge: Literal["last", "sum", "extend", "update"] = "last"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,22 @@ def _put(sections: dict[str, Any], entry: Field, value: Any) -> None:
         value = before + value
     elif before is not None and entry.merge == "extend":
         value = [*before, *value]
+    elif before is not None and entry.merge == "update":
+        value = _updated(before, value)
     sections[name] = value
+
+
+def _updated(before: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A later step came back to things that an earlier one had left: its word takes the place of the earlier one's."""
+    found = list(before)
+    for thing in later:
+        same = (
+            n for n, e in enumerate(found)
+            if e["removed"] is not True and {**e, "removed": None} == {**thing, "removed": None}
+        )  # fmt: skip
+        place = next(same, None)
+        found = [*found, thing] if place is None else [*found[:place], thing, *found[place + 1 :]]
+    return found
 
 
 def step_word(name: str) -> str:

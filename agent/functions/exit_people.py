@@ -51,6 +51,11 @@ def employee_info(session: Session, contact: Contact | None, name: str, inputs: 
     def first(*names: str) -> str | None:
         return next((str(v) for n in names for v in (inputs.get(n), known.get(n)) if v), None)
 
+    address = first("manager_email") or (manager.email or None if manager else None)
+    if contact is not None and address is not None and (manager is None or manager.email != address):
+        same = select(Contact).where(Contact.client_id == contact.client_id, Contact.email == address).limit(2)
+        found = session.exec(same).all()
+        manager = found[0] if len(found) == 1 else None
     end = first("termination_date")
     last = first("last_working_day") or end
     return {
@@ -60,7 +65,7 @@ def employee_info(session: Session, contact: Contact | None, name: str, inputs: 
         "department": first("department"),
         "job_title": first("job_title"),
         "manager": manager.name if manager else None,
-        "manager_email": first("manager_email") or (manager.email or None if manager else None),
+        "manager_email": address,
         "termination_date": end,
         "last_working_day": last,
         "termination_type": first("termination_type"),

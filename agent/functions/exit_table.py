@@ -166,8 +166,13 @@ _ROWS = (
                     license_pool_updated=pool_grew,
                 ), "extend",
             ),
+            # Groups that assign licences were left out before, and are left here.
+            Field(
+                f"{_GROUPS}.microsoft365_groups",
+                items("groups", group_name="name", group_type="type", removed=came_off), "update",
+            ),
         ),
-        check="licenses_reclaimed",
+        check="licenses_reclaimed", revoked=count("groups"),
     ),
     # --- the person's record
     *(
@@ -203,6 +208,8 @@ _ROWS = (
         ),
         keeps_data=True,
     ),
+    # They may be about anything: the name of the step says what.
+    Row("task.create", ""), Row("task.checklist", ""), Row("package.note_child", ""),
     Row("backup.verify", "backup_verification", keeps_data=True, check="backups_verified"),
     *ROWS,
 )  # fmt: skip

@@ -65,6 +65,7 @@ BUILT_IN: dict[str, str] = {
     "m365.remove_mobile_devices": "agent.functions.microsoft365.devices:RemoveMobileDevices",
     "m365.convert_to_shared": "agent.functions.microsoft365.mailbox:ConvertToShared",
     "m365.hide_from_address_lists": "agent.functions.microsoft365.mailbox:HideFromAddressLists",
+    "m365.set_retention_policy": "agent.functions.microsoft365.mailbox:SetRetentionPolicy",
     "m365.set_forwarding": "agent.functions.microsoft365.mailbox:SetForwarding",
     "m365.disable_forwarding": "agent.functions.microsoft365.mailbox:DisableForwarding",
     "m365.grant_full_access": "agent.functions.microsoft365.delegation:GrantFullAccess",

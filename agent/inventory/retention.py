@@ -76,25 +76,40 @@ def _backup_steps(session: Session, root_id: str) -> list[RunStep]:
     return [step for step in found if step.options.get("backs_up")]
 
 
+def failed_backup(session: Session, contact_id: int) -> DeletionRefusal | None:
+    """What the backups of the person's last offboarding still want: one that failed, or a task that waits; None: nothing."""
+    row = last_offboarding(session, contact_id)
+    steps = _backup_steps(session, row.run_id) if row is not None and row.run_id else []
+    return _unfinished(_backup_tasks(session, contact_id), steps)
+
+
+def _backup_tasks(session: Session, contact_id: int) -> list[ManualTask]:
+    query = select(ManualTask).where(ManualTask.contact_id == contact_id, col(ManualTask.blocks_deletion))
+    return list(session.exec(query))
+
+
 def _backup(session: Session, contact_id: int, run: ScriptRun) -> DeletionRefusal | None:
     """A backup must have succeeded: in the run or its repetitions, or as a task that somebody has done."""
-    tasks = session.exec(
-        select(ManualTask).where(ManualTask.contact_id == contact_id, col(ManualTask.blocks_deletion))
-    ).all()
-    waiting = [t.title for t in tasks if t.state == "open"]
-    if waiting:
-        return DeletionRefusal("backup", f"a task must be done first: {waiting[0]}", "exeunt task done ID --note TEXT")
-    steps = _backup_steps(session, run.id)
-    failed = [s for s in steps if s.state not in (StepState.SUCCEEDED, StepState.SKIPPED)]
-    done = [t for t in tasks if t.state == "done"]
-    if failed and not done:
-        return DeletionRefusal(
-            "backup", f"the backup {failed[0].name!r} is {failed[0].state}",
-            "mend its reason and run the offboarding again, or back up by hand: exeunt task add --backup",
-        )  # fmt: skip
-    if not done and not any(s.state == StepState.SUCCEEDED for s in steps):
+    tasks, steps = _backup_tasks(session, contact_id), _backup_steps(session, run.id)
+    refusal = _unfinished(tasks, steps)
+    if refusal is not None:
+        return refusal
+    if not any(t.state == "done" for t in tasks) and not any(s.state == StepState.SUCCEEDED for s in steps):
         return DeletionRefusal(
             "backup", "there is no backup of the person's data",
             "back it up by hand and say so: exeunt task add --backup, then exeunt task done",
+        )  # fmt: skip
+    return None
+
+
+def _unfinished(tasks: list[ManualTask], steps: list[RunStep]) -> DeletionRefusal | None:
+    waiting = [t.title for t in tasks if t.state == "open"]
+    if waiting:
+        return DeletionRefusal("backup", f"a task must be done first: {waiting[0]}", "exeunt task done ID --note TEXT")
+    failed = [s for s in steps if s.state not in (StepState.SUCCEEDED, StepState.SKIPPED)]
+    if failed and not any(t.state == "done" for t in tasks):
+        return DeletionRefusal(
+            "backup", f"the backup {failed[0].name!r} is {failed[0].state}",
+            "mend its reason and run the offboarding again, or back up by hand: exeunt task add --backup",
         )  # fmt: skip
     return None

@@ -28,9 +28,8 @@ def notifications(session: Session, root_id: str, steps: Iterable[FinishedStep])
 def _step_of(kind: Kind, steps: Mapping[str, FinishedStep]) -> FinishedStep | None:
     """The step that told them, else the one that did not."""
     own, other = steps.get(kind.function), steps.get(kind.also or "")
-    if own is not None and (isinstance(own.result.get("mail"), int) or other is None):
-        return own
-    return other or own
+    told = (s for s in (own, other) if s is not None and isinstance(s.result.get("mail"), int))
+    return next(told, own or other)
 
 
 def _entry(session: Session, root_id: str, fields: Iterable[str], step: FinishedStep | None) -> dict[str, Any]:

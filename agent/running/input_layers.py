@@ -21,8 +21,8 @@ from agent.errors import UsageError
 DEFAULT = "default"
 #: Names of the inputs that hold addresses of people who get something.
 RECEIVERS = (
-    "mailbox_delegate", "forward_to", "onedrive_transfer_to", "transfer_groups_to", "full_access_automap",
-    "full_access_no_automap", "send_as", "send_on_behalf", "onedrive_full_access",
+    "mailbox_delegate", "forward_to", "onedrive_transfer_to", "transfer_groups_to", "transfer_meetings_to",
+    "full_access_automap", "full_access_no_automap", "send_as", "send_on_behalf", "onedrive_full_access",
 )  # fmt: skip
 
 
@@ -79,6 +79,7 @@ CONFLICTS: tuple[tuple[_Switch, _Switch], ...] = (
         _Switch("mailbox_conversion_method", "shared_mailbox", on="forward_only"),
         _Switch("convert_mailbox_to_shared", False),
     ),
+    (_Switch("transfer_meetings_to", ""), _Switch("cancel_calendar_invites", False)),
     (_Switch("backup_user_data", True, on=False), _Switch("backup_location", "")),
     (_Switch("delete_user", False), _Switch("immediate_disable", False)),
     # Deleting an account undoes what else is done to it, so it is asked for alone.
@@ -181,6 +182,12 @@ def _derive(chosen: _Chosen, contractor_days: int | None) -> None:
     own = chosen.sources["offboarding_retention_days"]
     if ends and contractor_days is not None and (own == DEFAULT or own.startswith("client field")):
         chosen.set("offboarding_retention_days", contractor_days, "client field contractor_retention_days")
+    # The OneDrive goes with the account. Nobody's default makes the retention of an account longer.
+    files = chosen.sources["onedrive_retention_days"]
+    if files != DEFAULT and values["onedrive_retention_days"] > values["offboarding_retention_days"]:
+        chosen.set(
+            "offboarding_retention_days", values["onedrive_retention_days"], f"onedrive_retention_days ({files})"
+        )
 
 
 def _check(values: Mapping[str, Any]) -> None:

@@ -68,7 +68,9 @@ SYSTEMS = (
             }
         ),
         microsoft365.CANNOT,
-        frozenset({"m365.add_to_block_group", "m365.transfer_meetings", "m365.transfer_teams"}),
+        frozenset(
+            {"m365.add_to_block_group", "m365.transfer_meetings", "m365.transfer_teams", "m365.set_retention_policy"}
+        ),
     ),
 )  # fmt: skip
 _STAYS = frozenset[str]().union(*(s.stays for s in SYSTEMS))

@@ -114,6 +114,18 @@ def test_what_follows_from_others_says_so() -> None:
     assert (kept.values.offboarding_retention_days, kept.values.mobile_device_action) == (5, "none")
 
 
+def test_an_account_is_kept_as_long_as_its_onedrive() -> None:
+    """Only where somebody said how long: nobody's default makes a retention longer."""
+    files = Layer("client field onedrive_retention_days", {"onedrive_retention_days": 365})
+    given_ = Layer("given", {"offboarding_retention_days": 30, "termination_type": "contract_end"})
+    found = combine([given_, files], contractor_days=14)
+    assert found.document()["offboarding_retention_days"] == {
+        "value": "365", "source": "onedrive_retention_days (client field onedrive_retention_days)",
+    }  # fmt: skip
+    assert combine([given_]).values.offboarding_retention_days == 30
+    assert combine([Layer("given", {"onedrive_retention_days": 30})]).values.offboarding_retention_days == 90
+
+
 @settings(max_examples=40, deadline=None)
 @given(values(FREE))
 def test_a_script_takes_every_value_as_its_parameter(said: dict[str, Any]) -> None:

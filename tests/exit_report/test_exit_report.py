@@ -491,13 +491,56 @@ def test_unknown_types_keep_their_own_code() -> None:
 #: Functions on accounts that fill no field of their own; they stand in `completed_steps` like every other.
 NO_FIELD = {
     "m365.set_display_name_prefix", "m365.clear_immutable_id", "m365.add_to_block_group", "m365.remove_mobile_devices",
-    "m365.hide_from_address_lists", "m365.remove_inbox_rules", "m365.remove_signature", "m365.disable_onedrive_sharing",
+    "m365.hide_from_address_lists", "m365.set_retention_policy", "m365.remove_inbox_rules", "m365.remove_signature", "m365.disable_onedrive_sharing",
     "m365.delete_user", "m365.restore_user", "m365.cancel_meetings", "m365.transfer_meetings",
     "m365.reassign_direct_reports", "m365.clear_manager", "m365.unassign_teams_number",
     "ad.clear_manager", "ad.hide_from_address_lists", "ad.set_description", "ad.delete_account", "ad.restore", "ad.snapshot",
     "ad.restore_from_snapshot", "m365.snapshot", "m365.restore_from_snapshot", "m365.transfer_sites",
     "m365.transfer_teams",
 }  # fmt: skip
+
+
+def test_a_group_that_was_left_with_its_licence_counts_as_left(people: Any, two_clients: Any) -> None:
+    """The earlier step keeps it for the licences' sake; another one of the same name stays."""
+    group = {"name": "Visio users", "type": "Security Group"}
+    kept = [{"id": n, **group, "team": False, "outcome": "kept", "reason": "r"} for n in ("1", "2")]
+    steps: list[Any] = [
+        ("m365.remove_from_groups", "succeeded", {"groups": kept}, None),
+        (
+            "m365.remove_licenses",
+            "succeeded",
+            {"licenses": [], "groups": [{"id": "1", **group, "removed": True}]},
+            None,
+        ),
+    ]
+    document = document_of(people, people.run(people.contact(two_clients.contoso), steps))
+    groups = document["group_memberships_removed"]
+    assert [g["removed"] for g in groups["microsoft365_groups"]] == [True, False]
+    assert (groups["total_permissions_revoked"], document["summary"]["total_groups_removed"]) == (1, 1)
+
+
+def test_a_manager_who_was_named_by_address_has_a_name(people: Any, two_clients: Any) -> None:
+    """That of the client's own contact, never another client's, and never the name of an earlier manager."""
+    people.contact(two_clients.fabrikam, name="Wrong", email="new@x.test")
+    old = people.contact(two_clients.contoso, name="Old", email="old@x.test")
+    people.contact(two_clients.contoso, name="New", email="new@x.test")
+    leaver = people.contact(two_clients.contoso, name="Leaver", manager_id=old)
+    given = {"manager_email": {"value": "new@x.test"}}
+    info = document_of(people, people.run(leaver, GOOD, parameters=given))["employee_info"]
+    assert (info["manager"], info["manager_email"]) == ("New", "new@x.test")
+    given = {"manager_email": {"value": "nobody@x.test"}}
+    info = document_of(people, people.run(leaver, GOOD, parameters=given))["employee_info"]
+    assert (info["manager"], info["manager_email"]) == (None, "nobody@x.test")
+
+
+def test_why_security_was_not_told_is_the_reason_of_the_message_itself(people: Any, two_clients: Any) -> None:
+    steps: list[Any] = [
+        ("offboarding.tell_security", "skipped", {"reason": "its condition does not hold"}, None),
+        ("notify.security", "skipped", {"reason": "no recipient"}, None),
+        ("task.create", "succeeded", {}, None),
+    ]
+    document = document_of(people, people.run(people.contact(two_clients.contoso), steps))
+    assert document["notifications_sent"]["security_team_notification"]["reason"] == "no recipient"
 
 
 def test_every_function_on_accounts_has_its_row() -> None:

@@ -17,6 +17,7 @@ PARAMETERS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "Set-Mailbox": {
         "Identity": str, "Type": str, "HiddenFromAddressListsEnabled": bool, "ForwardingAddress": (str, type(None)),
         "ForwardingSmtpAddress": (str, type(None)), "DeliverToMailboxAndForward": bool, "GrantSendOnBehalfTo": dict,
+        "RetentionPolicy": str,
     },
     "Get-MailboxStatistics": {"Identity": str},
     "Get-MailboxPermission": {"Identity": str, "User": str},
@@ -50,6 +51,10 @@ PARAMETERS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "Identity": str, "Member": str, "BypassSecurityGroupManagerCheck": bool, "Confirm": bool
     },
 }  # fmt: skip
+
+
+#: Retention policies of every tenant.
+POLICIES = ("Default MRM Policy", "Leavers")
 
 
 class ExchangeError(Exception):
@@ -119,7 +124,7 @@ def _mailbox_entry(tenant: TestTenant, user: User) -> dict[str, Any]:
         "Identity": user.alias, "ExternalDirectoryObjectId": user.id, "PrimarySmtpAddress": user.mail,
         "DisplayName": user.name, "RecipientTypeDetails": box.kind, "HiddenFromAddressListsEnabled": box.hidden,
         "ForwardingAddress": forwarding.alias if forwarding else None, "ForwardingSmtpAddress": box.forwarding_smtp,
-        "DeliverToMailboxAndForward": box.deliver, "LitigationHoldEnabled": box.hold, "InPlaceHolds": [],
+        "DeliverToMailboxAndForward": box.deliver, "RetentionPolicy": box.policy, "LitigationHoldEnabled": box.hold, "InPlaceHolds": [],
         "ArchiveStatus": "Active" if box.archive else "None",
         "GrantSendOnBehalfTo": [tenant.users[w].alias for w in sorted(box.on_behalf)],
         "DistinguishedName": f"CN={user.alias},OU={tenant.domain}",
@@ -148,6 +153,10 @@ def _set_mailbox(tenant: TestTenant, p: dict[str, Any]) -> list[dict[str, Any]]:
         box.kind = "UserMailbox"
     if "HiddenFromAddressListsEnabled" in p:
         box.hidden = p["HiddenFromAddressListsEnabled"]
+    if "RetentionPolicy" in p:
+        if p["RetentionPolicy"] not in POLICIES:
+            raise ExchangeError("Configuration.ManagementObjectNotFoundException", "The policy couldn't be found.", 404)
+        box.policy = p["RetentionPolicy"]
     if "ForwardingAddress" in p:
         box.forwarding = _recipient_id(tenant, p["ForwardingAddress"]) if p["ForwardingAddress"] else None
     if "ForwardingSmtpAddress" in p:

@@ -106,6 +106,9 @@ CASES = [
     ),
     Case("remove_mobile_devices", "Remove-MobileDevice", lambda t: not box(t).phones),
     Case("convert_to_shared", "Set-Mailbox", lambda t: box(t).kind == "SharedMailbox"),
+    Case(
+        "set_retention_policy", "Set-Mailbox", lambda t: box(t).policy == "Leavers", {"policy": "Leavers"},
+    ),
     Case("hide_from_address_lists", "Set-Mailbox", lambda t: box(t).hidden),
     Case(
         "set_forwarding", "Set-Mailbox", lambda t: box(t).forwarding == made_id("contoso", "mia") and box(t).deliver,

@@ -48,6 +48,7 @@ class Mailbox:
     converting: int = 0
     size: int = 2 * 1024**3
     hidden: bool = False
+    policy: str = "Default MRM Policy"
     forwarding: str | None = None
     forwarding_smtp: str | None = None
     deliver: bool = False

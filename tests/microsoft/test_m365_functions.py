@@ -15,7 +15,8 @@ from agent.functions import registry
 from agent.functions.base import FinishedStep, Outcome
 from agent.functions.microsoft365 import authentication
 from agent.functions.microsoft365.mailboxes import size_of
-from agent.model.runs import StepState
+from agent.model.contacts import ContactOffboarding
+from agent.model.runs import RunStep, StepState
 
 
 def error_of(outcome: Outcome) -> tuple[str, str | None]:
@@ -49,7 +50,7 @@ def test_an_address_that_differs_from_the_sign_in_name_finds_the_account(
 
 def test_every_preview_names_the_call_and_the_account() -> None:
     values = {"user": "alex@contoso.test", "group": made_id("g"), "forward_to": MIA, "delegates": DANA, "message": "Bye",
-              "new_organizer": MIA, "new_manager": MIA, "new_owner": MIA}  # fmt: skip
+              "new_organizer": MIA, "new_manager": MIA, "new_owner": MIA, "policy": "Leavers"}  # fmt: skip
     for name in (n for n in registry.names() if n.startswith("m365.")):
         function = registry.get(name)
         wanted = {k: v for k, v in values.items() if k in function.Parameters.model_fields}
@@ -324,6 +325,53 @@ def test_a_licence_stays_while_the_mailbox_needs_it(
     assert error_of(context.run("m365.remove_licenses")) == ("LICENSE_REMOVAL_FAILED", code)
     assert set(contoso.named("alex").licences) == {E3, VISIO}
     assert contoso.group("Visio users").members
+
+
+def test_licences_that_are_to_be_kept_stay(context: UserContext, contoso: TestTenant) -> None:
+    """By part number or id; the group that gives one is not left."""
+    box(contoso).kind = "SharedMailbox"
+    outcome = context.run("m365.remove_licenses", keep="visioclient; no such")
+    assert outcome.state == "succeeded" and outcome.result["removed"] == 1
+    assert {e["name"]: e["outcome"] for e in outcome.result["licenses"]} == {
+        "ENTERPRISEPACK": "removed",
+        "VISIOCLIENT": "kept",
+    }
+    assert set(contoso.named("alex").licences) == {VISIO} and contoso.group("Visio users").members
+    assert context.verify("m365.remove_licenses", keep=VISIO) is True
+    assert context.verify("m365.remove_licenses") is False
+
+
+@pytest.mark.parametrize(
+    ("hold", "litigation", "backup", "code"),
+    [(True, False, "succeeded", "legal_hold"), (False, True, "succeeded", "mailbox_on_hold"),
+     (False, False, "failed", "backup_failed"), (False, False, "unknown", "backup_failed"),
+     (False, False, "succeeded", None), (False, False, "skipped", None)],
+)  # fmt: skip
+def test_a_mailbox_that_goes_with_its_licence_waits_for_holds_and_backups(
+    leaver: UserContext, contoso: TestTenant, hold: bool, litigation: bool, backup: str, code: str | None
+) -> None:
+    leaver.places["contact"] = {"legal_hold": hold}
+    box(contoso).hold = litigation
+    mine = {"client_id": leaver.client_id, "run_id": leaver.run_id}
+    with leaver.installation.database.session() as session:
+        session.add(ContactOffboarding(contact_id=leaver.target_id, requested_by="hr", **mine))
+        session.add(
+            RunStep(
+                run_id=leaver.run_id, root_id=leaver.run_id, ordinal=1, position=1, name="Backup Mailbox", function="m365.backup_mailbox",
+                options={"backs_up": True}, state=backup,
+            )
+        )  # fmt: skip
+    outcome = leaver.run("m365.remove_licenses", after_conversion=False)
+    if code is None:
+        assert outcome.state == "succeeded" and not contoso.named("alex").licences
+    else:
+        assert error_of(outcome) == ("LICENSE_REMOVAL_FAILED", code)
+        assert set(contoso.named("alex").licences) == {E3, VISIO} and contoso.group("Visio users").members
+
+
+def test_a_retention_policy_that_there_is_not_is_told(context: UserContext, contoso: TestTenant) -> None:
+    outcome = context.run("m365.set_retention_policy", policy="Nobody's")
+    assert outcome.state == "failed" and box(contoso).policy == "Default MRM Policy"
 
 
 def test_a_licence_of_a_dynamic_group_is_reported(context: UserContext, contoso: TestTenant) -> None:

@@ -152,5 +152,9 @@ def test_the_last_unit_of_a_licence_is_told(look: Look, contoso: TestTenant) -> 
 
 
 def test_licences_that_go_without_a_look_at_the_mailbox_are_told(look: Look) -> None:
-    found = look(reclaim_licenses_immediately=True, convert_mailbox_to_shared=False)
-    assert "it is deleted 30 days after its last licence" in said(found, "warning")
+    goes = {
+        "reclaim_licenses_immediately": True, "convert_mailbox_to_shared": False, "maintain_email_forwarding": False,
+    }  # fmt: skip
+    assert "it is deleted 30 days after its last licence" in said(look(**goes), "warning")
+    # While mail is forwarded the licence stays.
+    assert "30 days" not in said(look(**{**goes, "maintain_email_forwarding": True}), "warning")

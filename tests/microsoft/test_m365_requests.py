@@ -26,6 +26,7 @@ REQUESTS = {
     "account_only_wipe": 3,
     "remove_mobile_devices": 3,
     "convert_to_shared": 3,
+    "set_retention_policy": 3,
     "hide_from_address_lists": 3,
     "set_forwarding": 5,
     "disable_forwarding": 3,

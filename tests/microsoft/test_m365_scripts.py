@@ -67,6 +67,39 @@ def test_nothing_is_deleted_before_an_offboarding_is_over(run: Callable[..., Run
     assert contoso.user("alex@contoso.test") is not None and not contoso.deleted
 
 
+def test_a_mailbox_that_is_only_forwarded_keeps_its_licence_until_then(
+    run: Callable[..., RunTree], contoso: TestTenant
+) -> None:
+    """Without its licence there is no mailbox that forwards."""
+    chosen = {
+        "employee_email": "alex@contoso.test", "reclaim_licenses_immediately": "1",
+        "mailbox_conversion_method": "forward_only", "licenses_to_keep": "VISIOCLIENT",
+    }  # fmt: skip
+    assert run("License Reclamation", **chosen).root.state == RunState.SUCCEEDED
+    assert len(contoso.named("alex").licences) == 2
+    assert run("Forwarding Expired", **chosen).root.state == RunState.SUCCEEDED
+    assert len(contoso.named("alex").licences) == 1
+    assert run("License Reclamation", **{**chosen, "maintain_email_forwarding": "0"}).root.state == RunState.SUCCEEDED
+
+
+def test_what_is_chosen_for_access_and_mail_is_done(run: Callable[..., RunTree], contoso: TestTenant) -> None:
+    """The group that Conditional Access blocks is joined after all groups were left; the meetings go before the conversion."""
+    alex, blocked = contoso.named("alex").id, contoso.group("Blocked")
+    tree = run(
+        "Access Revocation",
+        employee_email="alex@contoso.test",
+        block_group=blocked.id,
+        transfer_groups_to="mia@contoso.test",
+    )
+    assert tree.root.state == RunState.SUCCEEDED, states(tree)
+    assert alex in blocked.members and alex not in contoso.group("Security").members
+    chosen = {"transfer_meetings_to": "dana@contoso.test", "email_retention_policy": "Leavers"}
+    tree = run("Data Transfer", employee_email="alex@contoso.test", **chosen)
+    assert tree.root.state == RunState.SUCCEEDED, states(tree)
+    assert box(contoso, "dana").meetings.keys() >= {"meeting1", "series1"}
+    assert (box(contoso).policy, box(contoso).kind) == ("Leavers", "SharedMailbox")
+
+
 def test_the_conversion_is_waited_for_before_the_licence_goes(run: Callable[..., RunTree], contoso: TestTenant) -> None:
     """While Exchange is at it the step is tried again later; the licence is refused until it is done."""
     box(contoso).conversion_takes = 1000

@@ -53,9 +53,11 @@ def hand(installation: Installation) -> Iterator[PlayedEngine]:
     yield PlayedEngine(installation)
 
 
-def offboard(installation: Installation, hand: PlayedEngine) -> tuple[ScriptRun, dict[str, RunStep]]:
+def offboard(
+    installation: Installation, hand: PlayedEngine, given: dict[str, Any] | None = None
+) -> tuple[ScriptRun, dict[str, RunStep]]:
     with installation.database.session() as session:
-        row = offboardings.plan(session, offboardings.Request("john@contoso.example"), actor="ann").row.id
+        row = offboardings.plan(session, offboardings.Request("john@contoso.example", given=given), actor="ann").row.id
     stored = offboardings.run_now(installation, hand, [row], actor="ann")  # type: ignore[arg-type]
     if stored.state == "held":
         verbs.approve(installation, hand, stored.id, actor="ann", reason="test")  # type: ignore[arg-type]
@@ -129,6 +131,25 @@ def test_the_companys_own_services(
     ours.calls.clear()
     offboard(installation, hand)
     assert ours.written() == [] and ours.snapshot() == again
+
+
+def test_what_is_switched_off_is_left_alone(
+    installation: Installation, two_clients: Places, leavers: Leavers, hand: PlayedEngine, start_two: Any
+) -> None:
+    ours, _ = start_two(OfficePeer)
+    for service in TASKS:
+        settings = {"url": ours.url + "/api", "ca_file": ours.ca_file, "answer_seconds": 5}
+        keep(installation, two_clients.contoso, f"http_{service}", settings, {"secret": ours.secret})
+    listed(
+        installation,
+        {1: ["VPN - Offboarding"], 2: ["Zoom - Offboarding", "Slack - Offboarding", "Jira Account - Access"]},
+    )
+    before = ours.snapshot()
+    given = {"revoke_vpn_access": False, "disable_business_applications": False}
+    _, steps = offboard(installation, hand, given)
+    assert ours.written() == [] and ours.snapshot() == before
+    names = ("Disable VPN Account", "End VPN Sessions", "Deactivate User", "Sign Out", "End Sessions", "Leave Channels")
+    assert {steps[name].state for name in names} == {"skipped"}
 
 
 def what_the_report_says_of_the_companys_services(report: dict[str, Any]) -> None:

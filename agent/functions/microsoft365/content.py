@@ -109,7 +109,7 @@ class SetOutOfOffice(UserFunction[OutOfOfficeParameters]):
             lambda: self._set(work), lambda found: _plain(inside) in _plain(found.get("internalReplyMessage"))
         )
         return Outcome.succeeded(
-            outcome="changed", message=inside, start=parameters.start and parameters.start.isoformat(),
+            outcome="changed", message=inside, start=(parameters.start or utcnow().date()).isoformat(),
             end=parameters.end and parameters.end.isoformat(), status=after.get("status"),
         )  # fmt: skip
 

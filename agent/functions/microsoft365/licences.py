@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import LICENSE_REMOVAL_FAILED
-from agent.functions.base import Finding, Outcome, PreflightContext
+from agent.functions.base import Context, Finding, Outcome, PreflightContext
 from agent.functions.microsoft365 import groups
 from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged
 from agent.functions.microsoft365.checks import SYSTEM
 from agent.functions.microsoft365.mailboxes import LIMIT_BYTES, SHARED, mailbox_findings, mailbox_state
+from agent.inventory.retention import failed_backup
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, Reply, get, value_of
 
 _USER = "assignedLicenses,licenseAssignmentStates"
 
 
+def _split(value: Any) -> Any:
+    return [p.strip() for p in re.split(r"[;\n]", value) if p.strip()] if isinstance(value, str) else value
+
+
 class LicenceParameters(UserParameters):
-    """What must be so before."""
+    """What must be so before, and what stays."""
 
     #: Refuse unless the mailbox is seen as shared (or there is none), fits, and is under no hold.
     after_conversion: bool = True
+    #: Part numbers (`VISIOCLIENT`) or ids of licences that stay, divided by semicolons.
+    keep: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,11 @@ class _Seen:
     def name(self, sku: str) -> str | None:
         """The name of a sku in the tenant's subscriptions."""
         return self.skus.get(sku, {}).get("skuPartNumber")
+
+    def kept(self, asked: tuple[str, ...]) -> frozenset[str]:
+        """The skus that were asked to stay, by part number or id."""
+        wanted = {word.casefold() for word in asked}
+        return frozenset(s for s in self.origins if {s.casefold(), (self.name(s) or s).casefold()} & wanted)
 
     def free(self, sku: str) -> int | None:
         """Licences of a sku that nobody has."""
@@ -61,19 +76,20 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
         gate = f"Get-Mailbox {parameters.user} must show {SHARED}; then " if parameters.after_conversion else ""
         return (
             f"{gate}leave the groups that assign licences, and POST /users/{parameters.user}/assignLicense with all direct "
-            "licences to remove"
+            "licences to remove" + (f", but {', '.join(parameters.keep)}" if parameters.keep else "")
         )
 
     def change(self, work: Work[LicenceParameters]) -> Outcome:
         """Look, leave the groups, take the direct ones, and look again. Raises StepError when it is not safe yet."""
-        if work.parameters.after_conversion:
-            _require_safe_mailbox(work)
         before = self._look(work)
-        if not before.origins:
-            return Outcome.succeeded(licenses=[], outcome="already")
-        leaving = {g for origin in before.origins.values() for g in origin if g is not None}
+        kept = before.kept(work.parameters.keep)
+        if before.origins.keys() <= kept:
+            return Outcome.succeeded(licenses=[self._kept(s, before, kept) for s in sorted(kept)], outcome="already")
+        (_require_safe_mailbox if work.parameters.after_conversion else _require_expendable_mailbox)(work)
+        staying = {g for sku in kept for g in before.origins[sku]}
+        leaving = {g for origin in before.origins.values() for g in origin if g is not None} - staying
         errors = self._leave(work, before, leaving)
-        direct = [sku for sku, origin in before.origins.items() if None in origin]
+        direct = [sku for sku, origin in before.origins.items() if None in origin and sku not in kept]
         refused: Exception | None = None
         if direct:
             body = {"addLicenses": [], "removeLicenses": direct}
@@ -82,18 +98,37 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
             except (ServiceRefused, AnswerLost) as error:
                 refused = error
         after = self._look(work)
-        items = [self._item(sku, before, after, errors, refused) for sku in before.origins]
-        return judged(items, "licenses", removed=sum(i["removed"] for i in items))
+        items = [
+            self._kept(sku, before, kept) if sku in kept or staying & origin - {None}
+            else self._item(sku, before, after, errors, refused)
+            for sku, origin in before.origins.items()
+        ]  # fmt: skip
+        left = [
+            {"id": g, "name": before.groups[g].get("displayName"), "type": groups.kind_of(before.groups[g]),
+             "removed": g not in after.groups}
+            for g in sorted(leaving & before.groups.keys())
+        ]  # fmt: skip
+        return judged(items, "licenses", removed=sum(i["removed"] for i in items), groups=left)
 
     def done(self, work: Work[LicenceParameters]) -> bool:
-        """Whether there is none."""
-        return not value_of(work.tenant.graph.call(work.get(select=_USER))).get("assignedLicenses")
+        """Whether there is none but those that stay."""
+        if not work.parameters.keep:
+            return not value_of(work.tenant.graph.call(work.get(select=_USER))).get("assignedLicenses")
+        seen = self._look(work)
+        kept = seen.kept(work.parameters.keep)
+        staying = {g for sku in kept for g in seen.origins[sku]} - {None}
+        return all(sku in kept or staying & origin for sku, origin in seen.origins.items())
 
     def preflight(self, context: PreflightContext, parameters: LicenceParameters) -> list[Finding]:
         """The account, and what its mailbox needs a licence for."""
         found = super().preflight(context, parameters)
         if parameters.after_conversion:
             return [*found, *mailbox_findings(context, parameters.user)]
+        if _on_legal_hold(context):
+            return [
+                *found,
+                Finding("error", SYSTEM, _HELD, "Convert the mailbox to a shared one, or keep the licences."),
+            ]
         mailbox = "the licences are removed without a look at the mailbox: it is deleted 30 days after its last licence"
         return [*found, Finding("warning", SYSTEM, mailbox, "Convert it to a shared one first if it is still needed.")]
 
@@ -128,6 +163,11 @@ class RemoveLicenses(UserFunction[LicenceParameters]):
                     type=LICENSE_REMOVAL_FAILED, code="licence_group_kept",
                 )  # fmt: skip
         return errors | (groups.leave(work, chosen) if chosen else {})
+
+    def _kept(self, sku: str, before: _Seen, asked: frozenset[str]) -> dict[str, Any]:
+        by_group = "it comes by the same group as a licence that is to be kept"
+        reason = "it is to be kept" if sku in asked else by_group
+        return {"sku_id": sku, "name": before.name(sku), "removed": False, "outcome": "kept", "reason": reason}
 
     def _item(
         self, sku: str, before: _Seen, after: _Seen, errors: Mapping[str, Exception], refused: Exception | None
@@ -166,6 +206,30 @@ def _require_safe_mailbox(work: Work[LicenceParameters]) -> None:
         raise _unsafe(
             "mailbox_too_large", "the mailbox holds more than 50 GB, which needs a licence", "Make it smaller."
         )
+
+
+_HELD = "the person is under a legal hold, and the mailbox is deleted 30 days after its last licence"
+
+
+def _require_expendable_mailbox(work: Work[LicenceParameters]) -> None:
+    """Raises StepError when taking the licence would delete a mailbox that a hold or a failed backup still needs."""
+    state = mailbox_state(work)
+    if state is None or state.shared:
+        return
+    if _on_legal_hold(work.context):
+        raise _unsafe("legal_hold", _HELD, "Convert the mailbox to a shared one, or wait until the hold is lifted.")
+    if state.held:
+        raise _unsafe(
+            "mailbox_on_hold", "the mailbox is under a hold, and goes with its licence", "Have the hold lifted."
+        )
+    with work.context.installation.database.reading() as session:
+        backup = failed_backup(session, work.context.target_id)
+    if backup is not None:
+        raise _unsafe("backup_failed", f"the mailbox goes with its licence, and {backup.reason}", backup.remediation)
+
+
+def _on_legal_hold(context: Context) -> bool:
+    return bool((context.places.get("contact") or {}).get("legal_hold"))
 
 
 def _unsafe(code: str, message: str, remediation: str) -> StepError:

@@ -164,6 +164,41 @@ class HideFromAddressLists(MailboxFunction[UserParameters]):
         return _has(mailbox(work, "HiddenFromAddressListsEnabled"), self.wanted(work))
 
 
+class RetentionPolicyParameters(UserParameters):
+    """Which policy."""
+
+    #: Name of a retention policy of Exchange, as the client has it.
+    policy: str = Field(min_length=1, max_length=64)
+
+
+class SetRetentionPolicy(MailboxFunction[RetentionPolicyParameters]):
+    """Puts the mailbox under a retention policy: it says what is archived and what is deleted, and when."""
+
+    name = "m365.set_retention_policy"
+    summary = "Put the mailbox under a retention policy of Exchange"
+    Parameters = RetentionPolicyParameters
+    impact = "The mailbox is kept, archived and deleted by the policy that it had before."
+
+    def preview(self, parameters: RetentionPolicyParameters) -> str:
+        """The call that would be made."""
+        return f"Set-Mailbox {parameters.user} -RetentionPolicy {parameters.policy!r}"
+
+    def wanted(self, work: Work[RetentionPolicyParameters]) -> Mapping[str, Any]:
+        """The policy by its name, which is unique in an organisation."""
+        return {"RetentionPolicy": work.parameters.policy}
+
+    def change(self, work: Work[RetentionPolicyParameters]) -> Outcome:
+        """Set it. Raises StepError where there is no mailbox, or no policy of that name."""
+        try:
+            return self.set_and_ask(work, "RetentionPolicy")
+        except ServiceRefused as error:
+            raise needs_mailbox(error) from error
+
+    def done(self, work: Work[RetentionPolicyParameters]) -> bool:
+        """Whether the mailbox has it."""
+        return _has(mailbox(work, "RetentionPolicy"), self.wanted(work))
+
+
 _FORWARDING = ("ForwardingAddress", "ForwardingSmtpAddress", "DeliverToMailboxAndForward")
 
 

@@ -84,7 +84,7 @@ NEEDED: Mapping[str, tuple[Right, ...]] = {
     "wipe_devices": _graph("DeviceManagementManagedDevices.Read.All", "DeviceManagementManagedDevices.PrivilegedOperations.All"),
     "retire_devices": _graph("DeviceManagementManagedDevices.Read.All", "DeviceManagementManagedDevices.PrivilegedOperations.All"),
     "account_only_wipe": _MAILBOX, "remove_mobile_devices": _MAILBOX, "convert_to_shared": _MAILBOX,
-    "hide_from_address_lists": _MAILBOX, "set_forwarding": _MAILBOX, "disable_forwarding": _MAILBOX,
+    "hide_from_address_lists": _MAILBOX, "set_retention_policy": _MAILBOX, "set_forwarding": _MAILBOX, "disable_forwarding": _MAILBOX,
     "grant_full_access": _MAILBOX, "grant_send_as": _MAILBOX, "grant_send_on_behalf": _MAILBOX,
     "set_out_of_office": _graph("MailboxSettings.ReadWrite"),
     "remove_inbox_rules": _MAILBOX, "remove_signature": _MAILBOX,
