@@ -24,10 +24,11 @@ PRINCIPAL = re.compile(r"[^\s@/\\]+(?:/[^\s@/\\]+)?@[A-Za-z0-9.-]+")
 #: Errors of a KDC (RFC 4120, section 7.5.9) and, from 128 on, of MIT's library (krb5_err.et): class, what it means, what to do.
 #: A `CannotConnect` with "config" is permanent: trying again with these settings cannot help.
 _Sort = Literal["denied", "config", "passing"]
+_FULL_NAME = "name the host by its full name in the domain (address, `controllers` or `kerberos_hostname`)"
 _CLOCKS = "the clocks of this machine and of the domain differ too much; set them, for example by NTP"
 _MEANINGS: dict[int, tuple[_Sort, str]] = {
     6: ("denied", "the domain knows no such account; check the username"),
-    7: ("denied", "the domain knows no such service; name the host by its full name in the domain (`kerberos_hostname`)"),
+    7: ("denied", "the domain knows no such service; " + _FULL_NAME),
     12: ("denied", "a rule of the domain does not let the account sign in from here or at this time"),
     14: ("denied", "the account has no key of a kind that this machine takes; set its password anew, so that it gets AES keys"),
     18: ("denied", "the account is disabled, locked or expired; enable it"),
@@ -40,6 +41,7 @@ _MEANINGS: dict[int, tuple[_Sort, str]] = {
     37: ("config", _CLOCKS),
     68: ("config", "the account is of another realm; write the username as user@REALM with its own realm"),
     154: ("config", "no KDC of the realm is known here; name it in /etc/krb5.conf or let this machine ask the domain's DNS"),
+    224: ("denied", "the name of the host does not tell its realm; " + _FULL_NAME),
     156: ("passing", "no KDC of the realm can be reached; check address, port 88 and firewall"),
 }  # fmt: skip
 _BASE = -1765328384
@@ -89,12 +91,26 @@ def missing() -> str | None:
     return None
 
 
+def raised() -> tuple[type[Exception], ...]:
+    """What GSSAPI raises, for an `except`; nothing when it is not installed."""
+    if missing():
+        return ()
+    from gssapi.raw import GSSError
+
+    return (GSSError,)
+
+
 class Tickets:
     """The tickets of one identity, got on first use. Not shared between threads."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self._cache: str | None = None
+
+    @property
+    def principal(self) -> str:
+        """Whose tickets these are."""
+        return self._identity.principal
 
     def cache(self) -> str:
         """Name of the cache that holds the tickets, for libraries that take one by name.

@@ -87,6 +87,15 @@ def sign_in_refused(controller: str, username: str, why: str, remediation: str |
     )  # fmt: skip
 
 
+def kerberos_refused(error: TransportError) -> TransportError:
+    """No ticket, or the controller and the ticket do not fit; the error says which of the two, and what to do."""
+    permission = isinstance(error, AccessDenied)
+    return _typed(
+        error, PERMISSION_DENIED if permission else INTEGRATION_ERROR, "kerberos",
+        "Do what the message says, then retry the run.",
+    )  # fmt: skip
+
+
 def identity_refused(controller: str, why: str) -> TransportError:
     """The controller's certificate is not to be trusted; nothing was said to it."""
     return _typed(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from agent import kerberos
 from agent.errors import StepError, TransportError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.directory import errors
@@ -61,6 +62,7 @@ class LdapDirectory:
         self._order = sorted(settings.controllers, key=lambda c: c != prefer)
         self._connection: Any = None
         self._controller: str | None = None
+        self._tickets = kerberos.Tickets(kerberos.Identity(settings.username, password))
         self._root: Mapping[str, str] = {}
         #: Something that changes was sent: from here on, not to be reached means not to know.
         self._changed = False
@@ -159,7 +161,8 @@ class LdapDirectory:
         self._modify(deleted.dn, changes, deleted=True)
 
     def close(self) -> None:
-        """Let go of the connection. Never raises."""
+        """Let go of the connection and of the tickets for it. Never raises."""
+        self._tickets.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*_ERRORS):  # all that was to be said was said before
@@ -224,6 +227,10 @@ class LdapDirectory:
                 if self._settings.encryption == "starttls":
                     connection.start_tls(read_server_info=False)
                 connection.bind(read_server_info=False)
+            except kerberos.raised() as error:
+                _let_go(connection)
+                explained = kerberos.explained(error, f"{controller} and {self._settings.username}")
+                raise (errors.kerberos_refused(explained) if explained else error) from error
             except _ERRORS as error:
                 failed = error
                 _let_go(connection)
@@ -244,10 +251,22 @@ class LdapDirectory:
             connect_timeout=settings.connect_seconds,
         )  # fmt: skip
         return ldap3.Connection(
-            server, user=settings.username, password=self._password, authentication=ldap3.SIMPLE,
-            auto_bind=ldap3.AUTO_BIND_NONE, auto_referrals=False, auto_escape=False, check_names=False,
-            raise_exceptions=False, receive_timeout=settings.answer_seconds,
+            server, **self._proof(tls.host), auto_bind=ldap3.AUTO_BIND_NONE, auto_referrals=False, auto_escape=False,
+            check_names=False, raise_exceptions=False, receive_timeout=settings.answer_seconds,
         )  # fmt: skip
+
+    def _proof(self, host: str) -> dict[str, Any]:
+        """What signs in, in the terms of ldap3. Raises AccessDenied, CannotConnect without a ticket."""
+        if self._settings.ldap_auth == "simple":
+            return {"user": self._settings.username, "password": self._password, "authentication": ldap3.SIMPLE}
+        try:
+            store = {"ccache": self._tickets.cache()}
+        except TransportError as error:
+            raise (self._lost(host, str(error)) if self._changed else errors.kerberos_refused(error)) from error
+        return {
+            "user": self._tickets.principal, "authentication": ldap3.SASL, "sasl_mechanism": ldap3.KERBEROS,
+            "sasl_credentials": (host,), "cred_store": store,
+        }  # fmt: skip
 
     def _read_root(self) -> None:
         _, response = self._ask(

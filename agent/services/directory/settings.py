@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from agent import kerberos
 from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
 
@@ -18,7 +19,7 @@ from agent.failure_types import INTEGRATION_ERROR
 KIND = "active_directory"
 PORTS = {"ldaps": 636, "starttls": 389, "psrp": 5986, "psrp over http": 5985}
 #: Settings that mean nothing over PSRP.
-_LDAP_ONLY = frozenset({"encryption"})
+_LDAP_ONLY = frozenset({"encryption", "ldap_auth"})
 
 
 class DirectorySettings(BaseModel):
@@ -34,6 +35,9 @@ class DirectorySettings(BaseModel):
     way: Literal["ldap", "psrp"] = "ldap"
     #: For `ldap`: TLS from the first byte, or begun on the plain port before anything else is said. There is no third way.
     encryption: Literal["ldaps", "starttls"] = "ldaps"
+    #: For `ldap`: a simple bind with the password, or SASL GSSAPI with a Kerberos ticket that is got with it, where simple
+    #: binds are forbidden. Needs `username` as user@REALM and controllers by their full names.
+    ldap_auth: Literal["simple", "kerberos"] = "simple"
     #: PEM file of the authority that signed the controllers' certificates; without it, those of the system count.
     ca_file: str | None = None
     #: False accepts any certificate, and with it anybody who answers at the address.
@@ -75,7 +79,14 @@ class DirectorySettings(BaseModel):
             raise ValueError(f"{', '.join(foreign)} cannot be set with way: {self.way}")
         if self.psrp_auth == "basic" and not self.psrp_tls:
             raise ValueError("psrp_auth basic sends the password in clear: it needs psrp_tls")
+        if self.by_kerberos and not kerberos.PRINCIPAL.fullmatch(self.username):
+            raise ValueError("Kerberos needs the username as user@REALM")
         return self
+
+    @property
+    def by_kerberos(self) -> bool:
+        """Whether nothing but Kerberos signs in."""
+        return "kerberos" in (self.ldap_auth, self.psrp_auth)
 
     def address(self, controller: str) -> tuple[str, int]:
         """Host and port of a controller."""
@@ -102,6 +113,9 @@ def directory_settings(settings: Mapping[str, Any]) -> DirectorySettings:
         raise _wrong("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
     if checked.ca_file is not None and not Path(checked.ca_file).is_file():
         raise _wrong(f"ca_file: there is no file {checked.ca_file}")
+    lacking = kerberos.missing() if checked.by_kerberos else None
+    if lacking:
+        raise _wrong(f"Kerberos needs further libraries: install exeunt[kerberos] ({lacking})")
     return checked
 
 
