@@ -56,6 +56,7 @@ DELETED, TREE = ("1.2.840.113556.1.4.417", True, None), ("1.2.840.113556.1.4.805
 SCOPES = {"base": ldap3.BASE, "onelevel": ldap3.LEVEL, "subtree": ldap3.SUBTREE}
 #: Exceptions by LDAP's result code; all others are ADException.
 EXCEPTIONS = {
+    34: ("ADIdentityNotFoundException", "Cannot find an object with this identity"),
     32: ("ADIdentityNotFoundException", "Directory object not found"),
     50: ("ADException", "Insufficient access rights to perform the operation"),
     66: ("ADException", "The directory service can perform the requested operation only on a leaf object"),
@@ -193,7 +194,10 @@ class ActiveDirectory:
         tls = ldap3.Tls(ca_certs_file=self._controller.ca_file)
         server = ldap3.Server(self._controller.address, port=636, use_ssl=True, tls=tls, get_info=ldap3.NONE)
         connection = ldap3.Connection(server, user, password, check_names=False, auto_referrals=False)
-        return connection if connection.bind() else None
+        if connection.bind():
+            return connection
+        connection.unbind()
+        return None
 
     def close(self) -> None:
         for connection in self._connections.values():

@@ -28,7 +28,7 @@ def proxy(domain: Domain) -> Iterator[CuttingProxy]:
         yield found
 
 
-def _attempt(context: DirectoryContext, name: str, asked: dict[str, Any]) -> Outcome | TransportError:
+def attempt(context: DirectoryContext, name: str, asked: dict[str, Any]) -> Outcome | TransportError:
     try:
         return context.call(name, **asked)
     except TransportError as error:
@@ -65,12 +65,12 @@ def test_the_outcome_is_true_wherever_the_connection_ends(
         made = context(controllers=[reached])
         asked = {"account": user.guid, **more}
         proxy.arm(number, for_good=for_good)
-        outcome = _attempt(made, name, asked)
+        outcome = attempt(made, name, asked)
         if not proxy.fired:
             break
         messages = max(messages, number + 1)
         done = user["pwdLastSet"] != set_before if truth is None else truth(domain, user, group)
-        kinds.add(_check(outcome, done, number))
+        kinds.add(check(outcome, done, number))
         proxy.arm(None)
         # Whoever asks afterwards is told what is so, and a second run brings it about.
         assert made.verify(name, **asked) in ((done,) if truth or done else (False, None)), number
@@ -79,7 +79,7 @@ def test_the_outcome_is_true_wherever_the_connection_ends(
     assert "succeeded" in kinds if not for_good else {"nothing", "unknown"} <= kinds, kinds
 
 
-def _check(outcome: Outcome | TransportError, done: bool, number: int) -> str:
+def check(outcome: Outcome | TransportError, done: bool, number: int) -> str:
     """What is claimed must be so. Returns the kind of the claim."""
     if isinstance(outcome, CannotConnect):
         assert not done, f"message {number}: it was carried out, and is called not sent"
