@@ -14,7 +14,20 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, RowMapping, Select, Table, Text, func, select, text, type_coerce, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    RowMapping,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlmodel import Session, SQLModel
 
 from agent.audit_text import MASK, digest_of, mask, parsed, plain, storable, time_text
@@ -121,7 +134,10 @@ def record_all(session: Session, acts: Iterable[Act], *, actor: str) -> Head:
 
 def seal_changes(session: Session) -> Head:
     """Turn the changes of fields that the database logged into entries `edf.change`; the end of the chain after that."""
-    head = _lock_head(session)
+    session.flush()
+    head, any_unsealed = _lock_head(session)
+    if not any_unsealed:
+        return head
     while True:
         rows = session.execute(_unsealed(session.get_bind().dialect.name)).mappings().all()
         if not rows:
@@ -202,36 +218,49 @@ def _append(session: Session, head: Head, new: Sequence[dict[str, Any]]) -> Head
         entry |= {"sequence": head.count + 1, "previous_digest": head.digest}
         entry["digest"] = digest_of(entry)
         head = Head(entry["sequence"], entry["digest"])
-    session.execute(_ENTRY.insert(), list(new))
-    session.execute(update(_HEAD).where(_HEAD.c.id == 1).values(count=head.count, digest=head.digest))
+    connection = session.connection()
+    connection.execute(_ENTRY.insert(), list(new))
+    connection.execute(_NEW_HEAD, {"new_count": head.count, "new_digest": head.digest})
     return head
 
 
-def _lock_head(session: Session) -> Head:
-    """The end of the chain, locked until the transaction ends (SQLite holds its one write lock by then anyway).
+#: Made once, and asked by one statement: before every entry others wait for the answer.
+_LAST_SEQUENCE = select(func.max(_ENTRY.c.sequence)).scalar_subquery()
+_LOCKED_HEAD = (
+    select(_HEAD.c.count, _HEAD.c.digest, _LAST_SEQUENCE, select(_UNSEALED.c.changeid).limit(1).scalar_subquery())
+    .where(_HEAD.c.id == 1)
+    .with_for_update()
+)
+_NEW_HEAD = update(_HEAD).where(_HEAD.c.id == 1).values(count=bindparam("new_count"), digest=bindparam("new_digest"))
+
+
+def _lock_head(session: Session) -> tuple[Head, bool]:
+    """The end of the chain, locked until the transaction ends (SQLite holds its one write lock by then anyway), and
+    whether there may be changes of fields that are not in it.
 
     A head that is missing is made again from the last entry, and that is recorded, so that the loss stays visible.
     """
-    locked = select(_HEAD.c.count, _HEAD.c.digest).where(_HEAD.c.id == 1).with_for_update()
-    row = session.execute(locked).first()
+    connection = session.connection()
+    row = connection.execute(_LOCKED_HEAD).first()
     if row:
+        count, digest, last_sequence, unsealed = row
         # Where the head was set back, the chain goes on behind what is there, and `verify` sees the break.
-        return Head(max(row[0], _last_sequence(session)), row[1])
-    made = session.execute(
+        return Head(max(count, last_sequence or 0), digest), unsealed is not None
+    made = connection.execute(
         text("INSERT INTO audit_head (id, count, digest) VALUES (1, 0, :digest) ON CONFLICT DO NOTHING"),
         {"digest": GENESIS},
     )
-    row = session.execute(locked).one()
-    last = session.execute(
+    count, digest, *_ = connection.execute(_LOCKED_HEAD).one()
+    last = connection.execute(
         select(_ENTRY.c.sequence, _ENTRY.c.digest).order_by(_ENTRY.c.sequence.desc()).limit(1)
     ).first()
-    if getattr(made, "rowcount", 0) == 0 or last is None:
-        return Head(*row)
+    if made.rowcount == 0 or last is None:
+        return Head(count, digest), True
     lost = {
         "at": utcnow(), "actor": "system", "action": "audit.head_missing", "object_kind": "audit", "object_id": str(last.sequence),
         "client_id": None, "details": {}, "change_id": None,
     }  # fmt: skip
-    return _append(session, Head(last.sequence, last.digest), [lost])
+    return _append(session, Head(last.sequence, last.digest), [lost]), True
 
 
 def _last_sequence(session: Session) -> int:

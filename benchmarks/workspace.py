@@ -83,7 +83,7 @@ def add_script(installation: Installation, folder: str, definition: str, **bodie
     installation.content.reload()
 
 
-def wait_for_plan(installation: Installation, plan_id: str, *, limit: float = 1800.0, look: float = 0.05) -> None:
+def wait_for_plan(installation: Installation, plan_id: str, *, limit: float = 1800.0, look: float = 0.01) -> None:
     """Wait until all root runs of a plan are over. Raises TimeoutError.
 
     By a connection of its own to SQLite: looking must cost next to nothing, since it is measured along.

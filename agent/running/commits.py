@@ -60,6 +60,12 @@ class Changes:
 Decide = Callable[[RowMapping, Changes], Any]
 
 
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass
 class _Transition:
     tree: RunTree
@@ -70,6 +76,8 @@ class _Transition:
     result: Any = None
     error: BaseException | None = None
     changes: Changes = field(default_factory=Changes)
+    #: Held until it is over, or the one that makes the next group.
+    turn: threading.Lock = field(default_factory=_held)
 
     def check(self, row: RowMapping | None, fences: dict[str, int]) -> RowMapping:
         """Raises SupersededError unless this worker still has the run: same segment, same fencing numbers."""
@@ -88,8 +96,10 @@ class GroupCommit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._waiting: list[_Transition] = []
+        #: Somebody makes a group, and will wake who makes the next one.
+        self._busy = False
 
     def make(self, tree: RunTree, decide: Decide, *, first: bool = False) -> Any:
         """What `decide` returns, once everything that it changed is on disk.
@@ -100,15 +110,31 @@ class GroupCommit:
         mine = _Transition(tree, decide, first)
         with self._lock:
             self._waiting.append(mine)
-        with self._turn:
-            # Whoever has the turn makes the transitions of all that wait by then.
-            if not mine.over:
-                with self._lock:
-                    group, self._waiting = self._waiting, []
-                self._make(group)
+            leads, self._busy = not self._busy, True
+        if not leads:
+            mine.turn.acquire()
+        if not mine.over:
+            self._make_all()
         if mine.error is not None:
             raise mine.error
         return mine.result
+
+    def _make_all(self) -> None:
+        """Make the transitions of all that wait by now, then wake them, and before them who makes the next group.
+
+        Each is woken by a lock of its own: if all took one lock in turn, the next group would wait for all threads of
+        the last one to be scheduled.
+        """
+        with self._lock:
+            group, self._waiting = self._waiting, []
+        try:
+            self._make(group)
+        finally:
+            with self._lock:
+                after = self._waiting[:1]
+                self._busy = bool(after)
+            for each in [*after, *group]:
+                each.turn.release()
 
     def _make(self, group: Sequence[_Transition]) -> None:
         failure: BaseException = StoreError("the worker ended before this was stored")

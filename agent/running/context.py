@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,17 @@ class Machine:
         """`credentials_of`: those of the target's client that were loaded just now; None: they are asked for."""
         self.installation, self.target, self._credentials = installation, target, credentials_of
         self.masks: list[str] = []
+        # No `cached_property`: before Python 3.12 its lock is one for all machines, and threads would open theirs in turn.
+        self._transport: Transport | None = None
 
-    @cached_property
+    @property
     def transport(self) -> Transport:
         """The transport. Raises StepError when the target is no computer, TransportError when it is set up wrongly."""
+        if self._transport is None:
+            self._transport = self._open()
+        return self._transport
+
+    def _open(self) -> Transport:
         computer = self.target.places.get("computer")
         if computer is None:
             raise StepError(f"a {self.target.kind} has no machine to run a body on", type="wrong_target")
@@ -69,8 +76,8 @@ class Machine:
 
     def close(self) -> None:
         """Let go of the connection, if there is one."""
-        if "transport" in self.__dict__:
-            self.transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
 
 class TargetContext:
@@ -85,16 +92,15 @@ class TargetContext:
         #: Every secret that was opened: it must not be shown.
         self.masks: list[str] = []
 
-    @cached_property
+    @property
     def target(self) -> Target:
         """The target as it is now. Raises ClientMismatch when it was moved to another client after planning."""
-        target = self._known
-        if target is None:
+        if self._known is None:
             with self.installation.database.reading() as session:
-                target = load_target(session, self.target_kind, self.target_id)
-        if target.client_id != self.client_id:
-            raise ClientMismatch(f"{target.name} belongs to another client than when this was planned")
-        return target
+                self._known = load_target(session, self.target_kind, self.target_id)
+        if self._known.client_id != self.client_id:
+            raise ClientMismatch(f"{self._known.name} belongs to another client than when this was planned")
+        return self._known
 
     @property
     def places(self) -> Mapping[str, Mapping[str, Any] | None]:

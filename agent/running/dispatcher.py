@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ import structlog
 from agent.errors import ExeuntError
 from agent.installation import Installation
 from agent.model.administration import Credential
+from agent.model.runs import ScriptRun
 from agent.running import statements
 from agent.running.engine import EnginePort
 from agent.running.executor import Executor
@@ -143,8 +144,7 @@ class Dispatcher:
                 return []
             trees = load_trees(session, ids)
             targets = load_targets(session, {(t.root.target_kind, t.root.target_id) for t in trees})
-            kinds = {c["transport"] for t in targets.values() if (c := t.places.get("computer")) is not None}
-            usable, now = credentials.of_client(session, kinds - {None}, client.id), time.monotonic()
+            usable, now = credentials.of_client(session, _transports(targets.values()), client.id), time.monotonic()
         return [_Due(t, targets.get((t.root.target_kind, t.root.target_id)), usable, now) for t in trees]
 
     def _assign(self) -> None:
@@ -177,17 +177,19 @@ class Dispatcher:
         root = due.tree.root
         segment = root.segment
         try:
-            if due.is_fresh and due.target is not None:
-                self._executor.execute_loaded(due.tree, due.target, due.credentials)
-            else:
-                self._executor.execute_loaded(due.tree, self._target_of(due))
+            target, usable = due.target, due.credentials
+            if target is None or not due.is_fresh:
+                target, usable = self._look_up(root)
+            self._executor.execute_loaded(due.tree, target, usable)
         except Exception as error:  # noqa: BLE001 - whatever it was, the run must not be left in no hands
             log.error("run_broke_off", run=root.id, error=type(error).__name__, reason=_reason(error))
             self._give_back(root.id, segment)
 
-    def _target_of(self, due: _Due) -> Target:
+    def _look_up(self, root: ScriptRun) -> tuple[Target, Sequence[Credential]]:
+        """The target of a run as it is now, and the credentials that it may use. Raises NotFound."""
         with self._installation.database.reading() as session:
-            return load_target(session, due.tree.root.target_kind, due.tree.root.target_id)
+            target = load_target(session, root.target_kind, root.target_id)
+            return target, credentials.of_client(session, _transports([target]), target.client_id)
 
     def _give_back(self, run_id: str, segment: int) -> None:
         while not self._stopping.wait(BROKEN_WAIT):
@@ -196,6 +198,11 @@ class Dispatcher:
                 return
             except ExeuntError as error:
                 log.error("run_not_given_back", run=run_id, reason=str(error))
+
+
+def _transports(targets: Iterable[Target]) -> set[str]:
+    kinds = {computer["transport"] for t in targets if (computer := t.places.get("computer")) is not None}
+    return kinds - {None}
 
 
 def _reason(error: Exception) -> str:

@@ -84,7 +84,9 @@ class Killer:
     def _point(self) -> None:
         with self.lock:
             self.points += 1
-            self.counter.write_text(str(self.points))
+            # At once: the process may end while another thread writes this.
+            self.counter.with_suffix(".new").write_text(str(self.points))
+            self.counter.with_suffix(".new").replace(self.counter)
             if self.points == self.at:
                 os.kill(os.getpid(), signal.SIGKILL)
 

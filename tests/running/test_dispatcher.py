@@ -150,17 +150,63 @@ def test_transitions_of_one_moment_share_a_transaction_and_fail_alone(
         except SupersededError as error:
             made.append(error)
 
-    threads = [threading.Thread(target=begin, args=(tree,)) for tree in trees]
-    with commits._turn:
-        for thread in threads:
-            thread.start()
-        until(lambda: len(commits._waiting) == len(trees))
+    deciding, go_on = threading.Event(), threading.Event()
+
+    def slow(row: Any, changes: Any) -> None:
+        deciding.set()
+        assert go_on.wait(30)
+
+    threads = [threading.Thread(target=commits.make, args=(trees[2], slow))]
+    threads[0].start()
+    assert deciding.wait(30)
+    for tree in trees:
+        threads.append(threading.Thread(target=begin, args=(tree,)))
+        threads[-1].start()
+    until(lambda: len(commits._waiting) == len(trees))
+    go_on.set()
     for thread in threads:
         thread.join(30)
-    assert len(written) == 1, "each transition was written by itself"
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(written) == 2, "those that waited for the first were not written together"
     assert [isinstance(m, SupersededError) for m in made].count(True) == 1
     with installation.database.reading() as session:
         found = {s.root_id: s.state for s in session.exec(select(RunStep))}
     assert found == {
         trees[0].root.id: StepState.WAITING, trees[1].root.id: StepState.RUNNING, trees[2].root.id: StepState.RUNNING
     }  # fmt: skip
+
+
+def test_a_transition_that_fails_lets_the_next_ones_be_made(
+    installation: Installation, two_clients: Any, write_script: Any
+) -> None:
+    write_script("work", "name: Work\nbody: a.sh\n", {"a.sh": "echo done"})
+    stored = planned(installation, "Work", two_clients.contoso_computers)
+    with installation.database.reading() as session:
+        trees = load_trees(session, stored.run_ids)
+    commits = GroupCommit(installation.database)
+    deciding, go_on = threading.Event(), threading.Event()
+    told: list[object] = []
+
+    def broken(row: Any, changes: Any) -> None:
+        deciding.set()
+        assert go_on.wait(30)
+        raise ZeroDivisionError
+
+    def make(decide: Any, tree: Any) -> None:
+        try:
+            told.append(commits.make(tree, decide))
+        except ZeroDivisionError:
+            told.append("broken")
+
+    threads = [threading.Thread(target=make, args=(broken, trees[0]))]
+    threads[0].start()
+    assert deciding.wait(30)
+    threads += [threading.Thread(target=make, args=(lambda row, changes: "made", tree)) for tree in trees * 8]
+    for thread in threads[1:]:
+        thread.start()
+    until(lambda: len(commits._waiting) == len(threads) - 1)
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(map(str, told)) == ["broken", *["made"] * 8 * len(trees)]
+    assert commits.make(trees[0], lambda row, changes: "later") == "later", "nobody leads any more"
