@@ -193,13 +193,18 @@ def _portal(context: Context) -> Portal:
     credential = context.credential("screenconnect")
     if credential is None:
         raise _session_error("there is no credential of the kind screenconnect for this client", "missing_credential")
-    settings, secrets = credential
-    key = secrets.get("key") or context.system_property("RMMPlus_AccessKey")
+    given, secrets = credential
+    settings = portal_settings(given)
+    rmm_plus = context.system_property("RMMPlus_AccessKey")
+    key = secrets.get("key") or (None if settings.by_automate else rmm_plus)
     if not key:
-        raise _session_error("no access key: neither a secret `key` nor RMMPlus_AccessKey is set", "missing_credential")
+        said = "no secret `key`"
+        if rmm_plus and settings.by_automate:
+            said += "; RMMPlus_AccessKey is the key of another extension, whose command `end_session_path` must name"
+        raise _session_error(f"the credential screenconnect has {said}", "missing_credential")
     headers = parse_headers(secrets.get("headers") or context.system_property("RMMPlus_Headers") or "")
     milliseconds = context.system_property("RMMPlus_Timeout") or "1000"
-    return Portal(portal_settings(settings), key, headers, max(int(milliseconds), 1) / 1000)
+    return Portal(settings, key, headers, max(int(milliseconds), 1) / 1000)
 
 
 def _session_error(message: str, type: str) -> StepError:

@@ -1,17 +1,22 @@
 """Removing ScreenConnect on both sides: a real package of the test's own making, and a portal over TLS that keeps state.
 
-The portal is a fake: it keeps sessions and ends them, checks the key and the origin, and can be told to fail. It leaves out
-users, groups, cookies, anti-forgery tokens, and everything that real sessions do.
+The portal is a fake, after what public clients of it send and read (AutomateAPI, the RESTful API Manager's page): it
+keeps sessions and ends them, checks token, password, key and origin, and can be told to fail. It leaves out groups,
+cookies, and everything that real sessions do.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import secrets
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,10 +43,13 @@ from agent.functions.screenconnect import (
 )
 from agent.model.runs import StepState
 from agent.services import screenconnect, tickets
-from agent.services.screenconnect import parse_headers, portal_settings
+from agent.services.screenconnect import parse_headers, portal_settings, token_of
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="installing packages needs root")
-KEY = "key-of-the-test"
+#: The integration key of the Automate extension, and the access key of another one.
+KEY, ACCESS_KEY = base64.b64encode(b"key-of-the-test").decode(), "access key of the test"
+PASSWORD = "pässword"
+ANOTHER = "App_Extensions/another/Service.ashx/EndSessions"
 
 
 class Portal:
@@ -49,6 +57,7 @@ class Portal:
 
     def __init__(self) -> None:
         self.sessions: set[str] = set()
+        self.ended: set[str] = set()
         self.requests: list[tuple[str, Any]] = []
         self.fail_times = 0
         self.ignores_end = False
@@ -61,18 +70,49 @@ class Portal:
         if self.fail_times:
             self.fail_times -= 1
             return 503, None
-        if headers.get("CTRLAuthHeader") != KEY or headers.get("Origin") != "control.example.test":
+        extension, _, method = path.strip("/").removeprefix("App_Extensions/").partition("/")
+        if extension == "fc234f0e-2e8e-4a1f-b977-ba41b14031f7":
+            return self.automate(method, headers, values)
+        if headers.get("CTRLAuthHeader") != ACCESS_KEY or headers.get("Origin") != "control.example.test":
             return 403, None
-        if path.endswith("/GetSessionBySessionID"):
+        if method == "Service.ashx/GetSessionBySessionID":
             if not self.has_session_lookup:
                 return 404, None
             return 200, [{"SessionID": s} for s in values if s in self.sessions]
-        if path.endswith("/PageAddEventToSessions"):
+        if path.strip("/") == ANOTHER:
             group, guids, kind, _ = values
             if group == ["All Machines"] and kind == 21 and not self.ignores_end:
                 self.sessions -= set(guids)
             return 200, None
         return 404, None
+
+    def automate(self, method: str, headers: Any, values: Any) -> tuple[int, Any]:
+        """The extension of ConnectWise Automate."""
+        basic = "Basic " + base64.b64encode(f"exeunt:{PASSWORD}".encode()).decode()
+        if headers.get("CWAIKToken") not in self.tokens() and headers.get("Authorization") != basic:
+            return 401, {"code": "Unauthorized", "message": "Request authentication failed"}
+        if method == "ReportService.ashx/GenerateReportForAutomate":
+            report, _, columns, condition, _, _ = values
+            assert (report, columns) == ("Session", ["SessionID", "IsEnded"])
+            known = self.sessions | self.ended
+            return 200, {
+                "FieldNames": columns,
+                "Items": [[s.upper(), s in self.ended] for s in known if condition == f"SessionID='{s}'"],
+            }
+        if method == "ReplicaService.ashx/PageAddEventToSessions":
+            user, guids, kind, _ = values
+            if not isinstance(user, str) or not isinstance(guids, list):
+                return 500, {"message": "the values do not fit the method"}
+            if kind == 21 and not self.ignores_end:
+                self.ended |= self.sessions & set(guids)
+                self.sessions -= set(guids)
+            return 200, None
+        return 404, None
+
+    def tokens(self) -> set[str]:
+        now = int(time.time()) // 600
+        steps = (step.to_bytes(8, "big") for step in (now, now + 1))
+        return {base64.b64encode(hmac.digest(base64.b64decode(KEY), step, hashlib.sha256)).decode() for step in steps}
 
 
 def certificate(folder: Path) -> Path:
@@ -137,12 +177,24 @@ def context(local_context: Any, portal: Portal) -> Any:
     return made
 
 
+def by(context: Any, way: str) -> None:
+    """Reach the portal by a `user`, or by `another` extension with the access key of RMM+."""
+    settings = context.credentials["screenconnect"][0]
+    if way == "user":
+        context.credentials["screenconnect"] = ({**settings, "username": "exeunt"}, {"key": PASSWORD})
+    if way == "another":
+        context.credentials["screenconnect"] = ({**settings, "end_session_path": ANOTHER}, {})
+        context.properties["RMMPlus_AccessKey"] = ACCESS_KEY
+
+
 def end(context: Any, **more: Any) -> Any:
     return EndSession().do(context, EndSessionParameters(**more))
 
 
 class TestEndSession:
-    def test_ends_this_session_and_no_other_and_verifies(self, context: Any, portal: Portal) -> None:
+    @pytest.mark.parametrize("way", ["key", "user", "another"])
+    def test_ends_this_session_and_no_other_and_verifies(self, context: Any, portal: Portal, way: str) -> None:
+        by(context, way)
         mine, theirs = str(uuid.uuid4()), str(uuid.uuid4())
         portal.sessions = {mine, theirs}
         outcome = end(context, session=mine)
@@ -150,9 +202,10 @@ class TestEndSession:
         assert portal.sessions == {theirs}
         asked = len(portal.requests)
         assert end(context, session=mine).state is StepState.SUCCEEDED
-        assert [p.rsplit("/", 1)[1] for p, _ in portal.requests[asked:]] == ["GetSessionBySessionID"], "ended twice"
+        assert len(portal.requests) == asked + 1, "ended twice"
 
     def test_without_the_lookup_it_is_done_and_not_verified(self, context: Any, portal: Portal) -> None:
+        by(context, "another")
         portal.has_session_lookup = False
         assert end(context, session=str(uuid.uuid4())).result["verified"] is False
 
@@ -167,6 +220,7 @@ class TestEndSession:
             ("down", "portal_unavailable"), ("ignores", "session_not_ended"), ("key", "portal_access_denied"),
             ("origin", "portal_access_denied"), ("none", "missing_credential"), ("guid", "wrong_session"),
             ("url", "wrong_credential"), ("closed", "portal_unreachable"), ("ca", "portal_unreachable"),
+            ("no base64", "wrong_credential"), ("only RMM+", "missing_credential"),
         ],
     )  # fmt: skip
     def test_a_failure_is_typed_and_opens_one_ticket(
@@ -174,7 +228,7 @@ class TestEndSession:
     ) -> None:
         portal.sessions = {session := str(uuid.uuid4())}
         settings = dict(context.credentials["screenconnect"][0])
-        key = "wrong" if what == "key" else KEY
+        key = {"key": "d3Jvbmc=", "no base64": "wrong key", "only RMM+": ""}.get(what, KEY)
         portal.fail_times = 99 if what == "down" else 0
         portal.ignores_end = what == "ignores"
         changes = {
@@ -184,14 +238,17 @@ class TestEndSession:
         }
         context.credentials["screenconnect"] = ({**settings, **changes.get(what, {})}, {"key": key})
         if what == "origin":
+            by(context, "another")
             context.properties["RMMPlus_Headers"] = "Origin: elsewhere"
+        if what == "only RMM+":
+            context.properties["RMMPlus_AccessKey"] = ACCESS_KEY
         if what == "none":
             context.credentials.clear()
         for _ in range(2):
             outcome = end(context, session="../../x" if what == "guid" else session)
         assert outcome.state is StepState.FAILED and outcome.error.type == type
         assert outcome.error.impact and outcome.error.remediation
-        assert KEY not in str(outcome)
+        assert KEY not in str(outcome) and ACCESS_KEY not in str(outcome)
         assert portal.sessions == {session}
         with context.installation.database.reading() as db:
             [ticket] = tickets.list_tickets(db)
@@ -336,3 +393,14 @@ def test_only_https_addresses(url: str) -> None:
 )
 def test_address_and_port(given: dict[str, Any], base: str) -> None:
     assert portal_settings(given).base == base
+
+
+def test_the_token_is_that_of_the_public_client() -> None:
+    r"""HMAC-SHA256 over the number of ten minutes since 1970, rounded to the nearest, as eight bytes.
+
+    Made by `printf '\0\0\0\0\0\050\212\213' | openssl dgst -sha256 -hmac secret -binary | base64`.
+    """
+    expected = "oNjJ403MIekUSUgnmXHG7aU5NX9Q0yFZcCr5d/rgHZQ="
+    assert token_of(b"secret", 2_656_907 * 600 - 299) == expected
+    assert token_of(b"secret", 2_656_907 * 600 + 299) == expected
+    assert token_of(b"secret", 2_656_907 * 600 + 301) != expected
