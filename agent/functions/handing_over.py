@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import Field
+
 from agent.errors import ExeuntError, StepError
 from agent.failure_types import MANAGER_NOT_FOUND
 from agent.functions import exit_people as people
 from agent.functions import people_messages
-from agent.functions.base import Context
+from agent.functions.base import Context, Finding, Parameters, PreflightContext
 from agent.model.base import utcnow
 from agent.model.places import Contact
 from agent.model.runs import ScriptRun
@@ -33,6 +35,63 @@ class Offer:
 
     def __repr__(self) -> str:
         return f"Offer(to {self.recipient!r})"
+
+
+class HandOverParameters(Parameters):
+    """Whether somebody gets to know a new password."""
+
+    #: Send the leaver's manager a link that shows the password once. Needs EXEUNT_PUBLIC_URL.
+    hand_over: bool = False
+    #: Hours for which the link works.
+    hand_over_hours: int = Field(72, ge=1, le=336)
+
+
+@dataclass(frozen=True)
+class HandingOver:
+    """A new password's way to the manager; nothing at all where that was not asked for."""
+
+    context: Context
+    asked: bool
+    offered: Offer | None = None
+    failure: Mapping[str, Any] | None = None
+
+    @staticmethod
+    def begin(context: Context, parameters: HandOverParameters, secret: str) -> HandingOver:
+        """Make the link before the password is set, so that none is set that cannot be handed over without saying so."""
+        if not parameters.hand_over:
+            return HandingOver(context, False)
+        reason = hindrance(context)
+        if reason is not None:
+            return HandingOver(context, True, failure={"sent_to": None, "reason": reason})
+        return HandingOver(context, True, offer(context, secret, hours=parameters.hand_over_hours))
+
+    def give_up(self) -> None:
+        """The password may not be in force: its link ends."""
+        if self.offered is not None:
+            withdraw(self.context, self.offered)
+
+    def finish(self, *, what: str) -> dict[str, Any]:
+        """The password is in force: send the link. The result says whether somebody can get at it."""
+        if not self.asked:
+            return {"recoverable": False}
+        told = self.failure
+        if self.offered is not None:
+            try:
+                told = send(self.context, self.offered, what=what)
+            except StepError as error:
+                withdraw(self.context, self.offered)
+                told = not_handed_over(error)
+        assert told is not None
+        return {"recoverable": told["sent_to"] is not None, "handover": dict(told)}
+
+
+def findings(context: PreflightContext, parameters: HandOverParameters, system: str) -> list[Finding]:
+    """What would keep the new password from being handed over."""
+    reason = hindrance(context) if parameters.hand_over else None
+    if reason is None:
+        return []
+    said = f"the new password would be set and could not be handed over: {reason}"
+    return [Finding("error", system, said, "Mend that, or do not ask for the hand-over.")]
 
 
 def hindrance(context: Context) -> str | None:

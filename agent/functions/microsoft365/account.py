@@ -11,6 +11,7 @@ from agent.errors import AnswerLost, StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR
 from agent.functions import handing_over
 from agent.functions.base import Context, Finding, Outcome, PreflightContext
+from agent.functions.handing_over import HandingOver, HandOverParameters
 from agent.functions.microsoft365.base import (
     Account,
     UserFunction,
@@ -67,13 +68,8 @@ class DisableSignIn(UserFunction[UserParameters]):
         return work.tenant.graph.call(work.get(select="accountEnabled"))["accountEnabled"] is False
 
 
-class ResetPasswordParameters(UserParameters):
-    """Whether somebody gets to know it."""
-
-    #: Send the leaver's manager a link that shows the password once. Needs EXEUNT_PUBLIC_URL.
-    hand_over: bool = False
-    #: Hours for which the link works.
-    hand_over_hours: int = Field(72, ge=1, le=336)
+class ResetPasswordParameters(HandOverParameters, UserParameters):
+    """Whose password, and whether somebody gets to know it."""
 
 
 class ResetPassword(UserFunction[ResetPasswordParameters]):
@@ -93,12 +89,7 @@ class ResetPassword(UserFunction[ResetPasswordParameters]):
 
     def preflight(self, context: PreflightContext, parameters: ResetPasswordParameters) -> list[Finding]:
         """The account, and what would keep the password from being handed over."""
-        found = super().preflight(context, parameters)
-        reason = handing_over.hindrance(context) if parameters.hand_over else None
-        if reason is None:
-            return found
-        said = f"the new password would be set and could not be handed over: {reason}"
-        return [*found, Finding("error", SYSTEM, said, "Mend that, or do not ask for the hand-over.")]
+        return [*super().preflight(context, parameters), *handing_over.findings(context, parameters, SYSTEM)]
 
     def change(self, work: Work[ResetPasswordParameters]) -> Outcome:
         """Note when the password was last changed, change it, and see that this has moved."""
@@ -112,21 +103,18 @@ class ResetPassword(UserFunction[ResetPasswordParameters]):
         before = work.tenant.graph.call(ask).get("lastPasswordChangeDateTime")
         # Recorded first: if the answer is lost, only this tells whether the password was changed.
         work.context.set_state(_PASSWORD_BEFORE, f"{work.context.step_id} {before}")
-        handing = work.parameters.hand_over
-        password = "Aa1!" + secrets.token_urlsafe(18 if handing else 60)
-        offered, failure = self._offer(work, password) if handing else (None, None)
+        password = "Aa1!" + secrets.token_urlsafe(18 if work.parameters.hand_over else 60)
+        handing = HandingOver.begin(work.context, work.parameters, password)
         try:
             after = self._set(work, ask, before, password)
         except (StepError, AnswerLost):
             # In doubt as well: a password that may not be in force is not handed over.
-            if offered is not None:
-                handing_over.withdraw(work.context, offered)
+            handing.give_up()
             raise
-        result: dict[str, Any] = {"before": {"last_changed": before}, "after": {"last_changed": after}}
-        if handing:
-            result["handover"] = self._send(work, offered) if offered else failure
-        handed = handing and result["handover"]["sent_to"] is not None
-        return Outcome.succeeded(outcome="changed", recoverable=handed, **result)
+        return Outcome.succeeded(
+            outcome="changed", before={"last_changed": before}, after={"last_changed": after},
+            **handing.finish(what=f"The account {work.user.upn}"),
+        )  # fmt: skip
 
     def _set(self, work: Work[ResetPasswordParameters], ask: Call, before: Any, password: str) -> Any:
         """Change it, and give the time of the change as the directory has it. Raises the errors of the service."""
@@ -143,22 +131,6 @@ class ResetPassword(UserFunction[ResetPasswordParameters]):
             first=value_of(asked),
         )  # fmt: skip
         return after["lastPasswordChangeDateTime"]
-
-    def _offer(
-        self, work: Work[ResetPasswordParameters], password: str
-    ) -> tuple[handing_over.Offer | None, dict[str, Any] | None]:
-        """The link, made before the password is set, so that none is set that cannot be handed over; or why there is none."""
-        reason = handing_over.hindrance(work.context)
-        if reason is not None:
-            return None, {"sent_to": None, "reason": reason}
-        return handing_over.offer(work.context, password, hours=work.parameters.hand_over_hours), None
-
-    def _send(self, work: Work[ResetPasswordParameters], offered: handing_over.Offer) -> dict[str, Any]:
-        try:
-            return handing_over.send(work.context, offered, what=f"The account {work.user.upn}")
-        except StepError as error:
-            handing_over.withdraw(work.context, offered)
-            return handing_over.not_handed_over(error)
 
     def done(self, work: Work[ResetPasswordParameters]) -> bool:
         """Whether it was changed since this step noted the time of the last change."""
