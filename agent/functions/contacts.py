@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import Field
@@ -224,7 +224,8 @@ class CloseOffboarding(Function[CloseParameters]):
         with context.installation.database.session() as session:
             contact, row = person(session, context), offboarding(session, context)
             if row.closed_at is None:
-                row.closed_at, row.retention_until = now, now + timedelta(days=parameters.retention_days)
+                row.closed_at = now
+                row.retention_until = _retention_begins(contact, now) + timedelta(days=parameters.retention_days)
                 if parameters.forwarding_days:
                     row.forwarding_until = now + timedelta(days=parameters.forwarding_days)
                 session.add(row)
@@ -366,6 +367,12 @@ class EndForwarding(Function[NoParameters]):
             row.forwarding_ended_at = row.forwarding_ended_at or utcnow()
             session.add(row)
             return Outcome.succeeded(forwarding_ended_at=_shown(row.forwarding_ended_at))
+
+
+def _retention_begins(contact: Contact, now: datetime) -> datetime:
+    """Who is offboarded before the last day is kept as long as everybody else: it counts from the termination date."""
+    day = contact.termination_date
+    return max(now, contacts.day_begins(day)) if day else now
 
 
 def _shown(moment: Any) -> str | None:

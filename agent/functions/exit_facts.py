@@ -233,7 +233,13 @@ def done(step: FinishedStep) -> bool | None:
 def at(step: FinishedStep) -> str | None:
     """When the step did it; None when it was so before, because then nobody knows since when."""
     before = step.result.get("outcome") == "already" or step.result.get("already") is True
-    return None if before or step.state != StepState.SUCCEEDED else second(step.finished_at)
+    return None if before or step.state != StepState.SUCCEEDED else second(_moment(step))
+
+
+def _moment(step: FinishedStep) -> datetime | None:
+    """When a step ended; of what a run before this one had done, when that did it."""
+    earlier = step.result.get("done_at")
+    return datetime.fromisoformat(earlier) if isinstance(earlier, str) else step.finished_at
 
 
 def value(path: str) -> Source:
@@ -332,4 +338,4 @@ def came_off_at(thing: Mapping[str, Any], step: FinishedStep) -> str | None:
     """When one thing was removed: its own time, else that of its step; None when it was gone before or is not gone."""
     if not came_off(thing) or thing.get("outcome") == "already":
         return None
-    return thing.get("removed_timestamp") or second(step.finished_at)
+    return thing.get("removed_timestamp") or second(_moment(step))

@@ -12,6 +12,7 @@ from agent.errors import StepError
 from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.model.base import utcnow
+from agent.model.contacts import ManualTask
 from agent.services import manual_tasks
 from agent.services.tickets import one_line
 
@@ -56,10 +57,12 @@ class TaskCreate(Function[TaskCreateParameters]):
             at_once = _at_once(session, context, parameters)
             if at_once is not None:
                 return Outcome.skipped(f"task {at_once} asked for it when the security phase began")
-            task = manual_tasks.create(
+            task = _asked_before(
+                session, context, parameters.matter, parameters.title, _due(parameters)
+            ) or manual_tasks.create(
                 session, client_id=context.client_id, title=parameters.title, author=context.root_script,
                 contact_id=context.target_id if context.target_kind == "contact" else None, run_id=context.root_id,
-                origin=f"step:{context.step_id}", matter=parameters.matter, description=parameters.description,
+                origin=_origin(context, parameters.matter, parameters.title, 0), matter=parameters.matter, description=parameters.description,
                 owner=parameters.owner, due=_due(parameters), blocks_deletion=parameters.blocks_deletion,
             )  # fmt: skip
         return Outcome.succeeded(task=task.id, title=task.title, owner=task.owner, due=task.due, state=task.state)
@@ -97,10 +100,12 @@ class Checklist(Function[ChecklistParameters]):
         made = []
         with context.installation.database.session() as session:
             for number, title in enumerate(titles):
-                task = manual_tasks.create(
+                task = _asked_before(
+                    session, context, "checklist", title, parameters.due or None
+                ) or manual_tasks.create(
                     session, client_id=context.client_id, title=title, author=context.root_script,
                     contact_id=context.target_id if context.target_kind == "contact" else None, run_id=context.root_id,
-                    origin=f"step:{context.step_id}:{number}", matter="checklist", owner=parameters.owner,
+                    origin=_origin(context, "checklist", title, number), matter="checklist", owner=parameters.owner,
                     due=parameters.due or None,
                 )  # fmt: skip
                 made.append(task.id)
@@ -116,6 +121,23 @@ def _at_once(session: Session, context: Context, parameters: TaskCreateParameter
     named = context.plan.get("offboarding")
     task = manual_tasks.of_origin(session, manual_tasks.security_origin(named, parameters.matter)) if named else None
     return task.id if task is not None and task.title == one_line(parameters.title) else None
+
+
+def _origin(context: Context, matter: str, title: str, number: int) -> str:
+    """What makes the task once: the offboarding, however often it is run; else the step."""
+    named = context.plan.get("offboarding")
+    if context.target_kind == "contact" and named:
+        return f"offboarding:{named}:{matter}:{number}:{one_line(title)}"
+    return f"step:{context.step_id}:{number}"
+
+
+def _asked_before(session: Session, context: Context, matter: str, title: str, due: str | None) -> ManualTask | None:
+    """The open task of another run that asks for the same."""
+    if context.target_kind != "contact":
+        return None
+    return manual_tasks.still_open(
+        session, contact_id=context.target_id, matter=matter, title=title, due=due, author=context.root_script
+    )
 
 
 def _due(parameters: TaskCreateParameters) -> str:

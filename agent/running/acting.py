@@ -103,6 +103,9 @@ def _still_so(step: RunStep, verify: Callable[[], Verdict], earlier: RunStep | N
     result = dict(earlier.result or {}) if earlier is not None else {}
     if earlier is None:
         return None
+    if earlier.finished_at is not None:
+        # Reports tell when it was done, not when it was found done.
+        result = {"done_at": earlier.finished_at.isoformat(), **result}
     if not step.options.get("destructive"):
         # A snapshot taken now would show what the earlier run made of the account, and a rollback would restore that.
         return Outcome.succeeded(**{**result, "done_by": earlier.root_id}) if result.get("snapshot") else None

@@ -54,6 +54,25 @@ def create(
     return task
 
 
+def still_open(
+    session: Session, *, contact_id: int, matter: str, title: str, due: str | None, author: str
+) -> ManualTask | None:
+    """The open task that asks the same of the same person, which then has the new due date; None: there is none.
+
+    An offboarding that is repeated, or whose date moves, asks nobody twice.
+    """
+    same = (
+        ManualTask.contact_id == contact_id, ManualTask.matter == matter, ManualTask.title == one_line(title),
+        ManualTask.state == "open",
+    )  # fmt: skip
+    task = session.exec(select(ManualTask).where(*same).order_by(col(ManualTask.id).desc())).first()
+    if task is not None and due is not None and task.due != due:
+        _record(session, task, "task.due", author, {"old": task.due, "due": due})
+        task.due = due
+        session.add(task)
+    return task
+
+
 def of_origin(session: Session, origin: str) -> ManualTask | None:
     """The task that was made for an origin, None when none was."""
     return session.exec(select(ManualTask).where(ManualTask.origin == origin)).first()

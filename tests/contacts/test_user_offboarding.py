@@ -17,6 +17,7 @@ from agent.errors import Conflict, NotFound, UsageError
 from agent.functions import registry
 from agent.installation import Installation
 from agent.inventory import field_values, places
+from agent.inventory.contacts import day_begins
 from agent.inventory.lookup import get
 from agent.inventory.retention import deletion_refusal
 from agent.model.base import utcnow
@@ -278,6 +279,8 @@ def test_high_risk_starts_the_security_phase_at_once_and_tells_security(
         assert row.resolved is not None and row.resolved["mobile_device_action"]["value"] == "wipe"
         steps = session.exec(select(RunStep).where(RunStep.root_id == row.run_id)).all()
         said = {s.name: s.result or {} for s in steps if s.function == "test.account" and s.state == "succeeded"}
+        at_once = select(RunStep).where(RunStep.root_id == stored.run_ids[0], RunStep.name == "Disable")
+        assert said["Disable"]["done_at"] == session.exec(at_once).one().finished_at.isoformat()  # type: ignore[union-attr]
         assert {n: r.get("done_by") for n, r in said.items()} == {
             "Disable": stored.run_ids[0], "Revoke": stored.run_ids[0], "Forward": None
         }  # fmt: skip
@@ -550,3 +553,44 @@ def test_reminders_forwarding_and_equipment(
     monitor(any_installation, engine, "Equipment Not Returned")
     with any_installation.database.reading() as session:
         assert [t.contact_id for t in session.exec(select(Ticket)) if "is not back" in t.subject] == [people.john]
+
+
+def test_the_retention_counts_from_the_last_day_of_who_is_offboarded_before_it(
+    any_installation: Installation, people: People, engine: PlayedEngine
+) -> None:
+    """Else the account would be deleted earlier than that of somebody who was offboarded in time."""
+    row_id = plan(any_installation, termination_date=day(20))
+    offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    row = row_of(any_installation, people.john)
+    assert row.retention_until is not None and row.forwarding_until is not None and row.closed_at is not None
+    assert row.retention_until == day_begins(day(20)) + timedelta(days=90)
+    assert (row.forwarding_until - row.closed_at).days == 90
+
+
+def test_an_offboarding_that_is_repeated_asks_nobody_twice(
+    any_installation: Installation, people: People, engine: PlayedEngine
+) -> None:
+    """Open tasks stay as they are, but for a date that moved; what is done already is not asked for again."""
+
+    def tasks() -> dict[str, list[tuple[str, str | None]]]:
+        found: dict[str, list[tuple[str, str | None]]] = {}
+        with any_installation.database.reading() as session:
+            for task in manual_tasks.list_tasks(session, contact_id=people.john):
+                found.setdefault(task.matter, []).append((task.state, task.due))
+        return found
+
+    row_id = plan(any_installation, termination_date=day(20), it_offboarding_checklist_template="Wipe desk; Archive")
+    for again in range(2):
+        offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
+        engine.work()
+        assert tasks()["keys"] == [("open", day(20 + again))]
+        assert len(tasks()["checklist"]) == 2
+        with any_installation.database.session() as session:
+            for task in manual_tasks.list_tasks(session, contact_id=people.john, state="open"):
+                if task.matter == "badge":
+                    manual_tasks.close(session, task.id or 0, actor="ann")
+            row = get(session, ContactOffboarding, row_id)
+            row.inputs = {**row.inputs, "termination_date": day(21)}
+            session.add(row)
+    assert [state for state, _ in tasks()["badge"]] == ["done"]

@@ -533,6 +533,14 @@ def test_a_manager_who_was_named_by_address_has_a_name(people: Any, two_clients:
     assert (info["manager"], info["manager_email"]) == (None, "nobody@x.test")
 
 
+def test_what_was_done_at_once_has_the_time_when_it_was(people: Any, two_clients: Any) -> None:
+    result = {"outcome": "changed", "done_by": "r", "done_at": "2026-01-12T09:30:00+00:00"}
+    steps: list[Any] = [("m365.disable_sign_in", "succeeded", result, None)]
+    document = document_of(people, people.run(people.contact(two_clients.contoso), steps))
+    assert document["account_actions"]["microsoft365"]["blocked_timestamp"] == "2026-01-12T09:30:00Z"
+    assert document["verification"][0]["verified_timestamp"] == "2026-01-12T09:30:00Z"
+
+
 def test_why_security_was_not_told_is_the_reason_of_the_message_itself(people: Any, two_clients: Any) -> None:
     steps: list[Any] = [
         ("offboarding.tell_security", "skipped", {"reason": "its condition does not hold"}, None),

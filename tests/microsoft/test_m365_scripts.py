@@ -85,6 +85,7 @@ def test_a_mailbox_that_is_only_forwarded_keeps_its_licence_until_then(
 def test_what_is_chosen_for_access_and_mail_is_done(run: Callable[..., RunTree], contoso: TestTenant) -> None:
     """The group that Conditional Access blocks is joined after all groups were left; the meetings go before the conversion."""
     alex, blocked = contoso.named("alex").id, contoso.group("Blocked")
+    team = contoso.group("Sales team").id
     tree = run(
         "Access Revocation",
         employee_email="alex@contoso.test",
@@ -92,6 +93,9 @@ def test_what_is_chosen_for_access_and_mail_is_done(run: Callable[..., RunTree],
         transfer_groups_to="mia@contoso.test",
     )
     assert tree.root.state == RunState.SUCCEEDED, states(tree)
+    groups = next((s.result or {})["groups"] for s in tree.steps if s.name == "Leave Groups and Teams")
+    handed = {g["id"]: (g["owner_transferred"], g.get("new_owner")) for g in groups if "owner_transferred" in g}
+    assert handed[team] == (True, "mia@contoso.test")
     assert alex in blocked.members and alex not in contoso.group("Security").members
     chosen = {"transfer_meetings_to": "dana@contoso.test", "email_retention_policy": "Leavers"}
     tree = run("Data Transfer", employee_email="alex@contoso.test", **chosen)

@@ -104,6 +104,17 @@ class _Membership:
     owner: bool
 
 
+def _handed_over(work: Work[GroupParameters]) -> dict[str, str]:
+    """Teams that an earlier step of the run gave another owner, with that one."""
+    steps = (s for s in work.context.finished_steps() if s.function == "m365.transfer_teams")
+    return {
+        str(team["team_id"]): str(team["new_owner"])
+        for step in steps
+        for team in step.result.get("teams") or ()
+        if team.get("channel_id") is None and team.get("outcome") == "changed"
+    }
+
+
 class RemoveGroups(UserFunction[GroupParameters]):
     """Takes the leaver out of all groups and teams, and says of each that stays why it stays."""
 
@@ -157,6 +168,7 @@ class RemoveGroups(UserFunction[GroupParameters]):
             {str(o["id"]) for o in owners} - {work.user.id}
             for owners in (work.tenant.graph.lists(*asks) if asks else [])
         ]
+        before = _handed_over(work)
         results: dict[str, dict[str, Any]] = {}
         calls: list[tuple[str, Call]] = []
         for membership, other in zip(owned, others, strict=True):
@@ -167,7 +179,10 @@ class RemoveGroups(UserFunction[GroupParameters]):
                     "reason": "the leaver is the last owner: give `new_owner`, or make somebody owner",
                 }  # fmt: skip
                 continue
-            results[group["id"]] = {"owner_transferred": not other}
+            given = before.get(group["id"])
+            results[group["id"]] = {"owner_transferred": not other or given is not None}
+            if given is not None:
+                results[group["id"]]["new_owner"] = given
             if not other:
                 new = other_account(work, work.parameters.new_owner)
                 results[group["id"]]["new_owner"] = new.upn
