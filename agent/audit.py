@@ -103,6 +103,23 @@ class Act:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Who calls this process under another name: (the name, the system's account); see `called_as`.
+_called_as: tuple[str, str] | None = None
+
+
+def called_as(name: str, account: str | None) -> None:
+    """From now on entries by `name` also tell the system's account that gave this name; None: they are one, or it is over.
+
+    A name given at the command line is taken on trust: who can write the database could write anything. So both are kept.
+    """
+    global _called_as
+    _called_as = (name, account) if account is not None else None
+
+
+def _account(actor: str) -> dict[str, str]:
+    return {"os_user": _called_as[1]} if _called_as is not None and _called_as[0] == actor else {}
+
+
 def record(
     session: Session,
     *,
@@ -126,7 +143,8 @@ def record_all(session: Session, acts: Iterable[Act], *, actor: str) -> Head:
     head, at = seal_changes(session), utcnow()
     new = [
         {"at": at, "actor": storable(actor), "action": storable(act.action), "object_kind": storable(act.object_kind),
-         "object_id": storable(str(act.object_id)), "client_id": act.client_id, "details": mask(act.details), "change_id": None}
+         "object_id": storable(str(act.object_id)), "client_id": act.client_id,
+         "details": mask({**act.details, **_account(actor)}), "change_id": None}
         for act in acts
     ]  # fmt: skip
     return _append(session, head, new) if new else head
@@ -284,7 +302,14 @@ def _change_entry(row: RowMapping, places: Mapping[tuple[int, int], tuple[str, i
     level = _LEVELS[row["form"]][0] if row["form"] is not None else "removed field"
     name, client_id = places.get((row["form"], row["id"]), ("default of the field" if row["id"] == 0 else None, None))
     by = str(plain(row["changedby"])) if row["changedby"] is not None else PLAIN_SQL
-    details = {"level": level, "entity_name": name, "field": row["field"], "by": by, **_change_details(row)}
+    details = {
+        "level": level,
+        "entity_name": name,
+        "field": row["field"],
+        "by": by,
+        **_account(by),
+        **_change_details(row),
+    }
     return {
         "at": utcnow(), "actor": by, "action": "edf.change", "object_kind": level, "object_id": str(row["id"]),
         "client_id": client_id, "details": details, "change_id": row["changeid"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,13 +34,20 @@ class Caller:
 
     @cached_property
     def actor(self) -> str:
-        """The user's name as the audit trail shall show it. Raises UsageError for a name that cannot be."""
-        try:
-            name = self.user if self.user is not None else getpass.getuser()
-        except (KeyError, OSError, ImportError):
-            raise UsageError("your user name cannot be found out: say who you are with --user NAME") from None
+        """The user's name as the audit trail shall show it; it keeps the system's account beside a name that was given.
+
+        Raises UsageError for a name that cannot be.
+        """
+        account = _account()
+        name = self.user if self.user is not None else account
+        if name is None:
+            raise UsageError("your user name cannot be found out: say who you are with --user NAME")
         if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > 200:
             raise UsageError(f"{name!r} is no user name: one line of printable characters (--user NAME)")
+        if name != account:
+            from agent import audit
+
+            audit.called_as(name, account or f"uid {os.getuid()}")
         return name
 
     @property
@@ -81,6 +89,22 @@ class Caller:
         """Give the database's connections back."""
         if "installation" in self.__dict__:
             self.installation.database.close()
+        if "actor" in self.__dict__:
+            from agent import audit
+
+            audit.called_as(self.actor, None)
+
+
+def _account() -> str | None:
+    """The account that this process runs under, by its number: $USER is what anybody says. None where it has no name."""
+    if sys.platform == "win32":
+        return getpass.getuser()
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
 
 
 #: Typed loosely: click passes options by name.

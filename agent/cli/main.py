@@ -104,7 +104,9 @@ class Root(LazyGroup):
 @click.option("-w", "--workspace", type=click.Path(path_type=Path), envvar="EXEUNT_WORKSPACE",
               help="Folder of the installation. [EXEUNT_WORKSPACE, else ./exeunt-workspace]")  # fmt: skip
 @click.option(
-    "--user", envvar="EXEUNT_USER", help="Who acts, as the audit trail shows it. [EXEUNT_USER, else the system's]"
+    "--user",
+    envvar="EXEUNT_USER",
+    help="Who acts, as the audit trail shows it, with the account that calls. [EXEUNT_USER, else that account]",
 )
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
               help="How much is logged on standard error. [EXEUNT_LOG_LEVEL, else INFO]")  # fmt: skip
