@@ -9,20 +9,23 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
+import anyio
 import anyio.to_thread
+import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from agent.installation import Installation
 from agent.running.engine import EnginePort
-from agent.web import api, pages
+from agent.web import api, pages, uploads
 from agent.web.api.description import describe
 from agent.web.asking import STATIC
 from agent.web.faults import install_handlers
 from agent.web.guarding import Guard
 from agent.web.health import install_health
 
+log = structlog.get_logger()
 #: Requests that are worked on at once; each may take a connection of the database.
 THREADS = 12
 
@@ -35,7 +38,10 @@ def create_app(installation: Installation, port: EnginePort | None = None) -> Fa
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         app.state.port = port or EnginePort(installation.settings)
         try:
-            yield
+            async with anyio.create_task_group() as group:
+                group.start_soon(_forget_uploads, installation)
+                yield
+                group.cancel_scope.cancel()
         finally:
             if port is None:
                 app.state.port.close()
@@ -53,6 +59,16 @@ def create_app(installation: Installation, port: EnginePort | None = None) -> Fa
     install_health(app)
     describe(app)
     return app
+
+
+async def _forget_uploads(installation: Installation) -> None:
+    """Every hour: a file that was uploaded and never confirmed goes, also when nobody uploads another."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(uploads.sweep, installation.settings)
+        except OSError as error:
+            log.warning("uploads_not_swept", reason=str(error))
+        await anyio.sleep(uploads.KEPT)
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Files that wait between their upload and the confirmation of what they would do: in the workspace, for an hour."""
+"""Files that wait between their upload and the confirmation of what they would do: in the workspace, for an hour.
+
+They may hold people and definitions: what nobody confirms does not stay. The application looks every hour.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,7 @@ def keep(settings: Settings, owner: str, content: bytes) -> str:
     folder = settings.workspace / "uploads"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        for old in folder.iterdir():
-            if old.stat().st_mtime < time.time() - KEPT:
-                old.unlink(missing_ok=True)
+        sweep(settings)
         token = secrets.token_hex(16)
         number = os.open(_file(settings, owner, token), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(number, "wb") as file:
@@ -30,6 +31,15 @@ def keep(settings: Settings, owner: str, content: bytes) -> str:
     except OSError as error:
         raise SettingsError(f"the upload cannot be kept in {folder}: {error.strerror}") from error
     return token
+
+
+def sweep(settings: Settings) -> int:
+    """Remove what was never confirmed and is too old; how many files. Raises OSError."""
+    folder = settings.workspace / "uploads"
+    old = [f for f in folder.iterdir() if f.stat().st_mtime < time.time() - KEPT] if folder.is_dir() else []
+    for file in old:
+        file.unlink(missing_ok=True)
+    return len(old)
 
 
 def kept(settings: Settings, owner: str, token: str) -> bytes:

@@ -115,11 +115,11 @@ def test_packages_are_carried_by_a_file(console: Console) -> None:
         assert console.owner.post("/packages/upload", files={"file": ("x.zip", wrong)}).status_code == 400
     shown = console.owner.post("/packages/upload", files={"file": ("x.zip", archive.content)})
     assert shown.status_code == 200 and "nobody signed" in shown.text
-    digest = shown.text.split('name="digest" value="')[1][:64]
-    assert console.owner.post("/packages/import/confirm", data={"digest": digest, "agreed": "1"}).status_code == 409
-    allowed = {"digest": digest, "unsigned": "1", "agreed": "1"}
+    token = shown.text.split('name="token" value="')[1][:32]
+    assert console.owner.post("/packages/import/confirm", data={"token": token, "agreed": "1"}).status_code == 409
+    allowed = {"token": token, "unsigned": "1", "agreed": "1"}
     assert console.stranger.post("/packages/import/confirm", data=allowed).status_code == 403
     assert (
-        console.owner.post("/packages/import/confirm", data={**allowed, "digest": "../../inventory"}).status_code == 400
+        console.owner.post("/packages/import/confirm", data={**allowed, "token": "../../inventory"}).status_code == 404
     )
-    assert console.owner.post("/packages/import/confirm", data={**allowed, "digest": "0" * 64}).status_code == 404
+    assert console.owner.post("/packages/import/confirm", data={**allowed, "token": "0" * 32}).status_code == 404

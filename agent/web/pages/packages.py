@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
@@ -17,6 +15,7 @@ from agent.packages import changes, exporting, importing
 from agent.packages.archive import ARCHIVE_BYTES
 from agent.packages.changes import Planned
 from agent.packages.importing import Allowed
+from agent.web import uploads
 from agent.web.api import packages
 from agent.web.asking import Here, Who
 from agent.web.forms import Form
@@ -24,8 +23,6 @@ from agent.web.reads.script_access import owners
 from agent.web.rendering import page, redirect
 
 router = APIRouter(prefix="/packages")
-#: Where an uploaded archive waits for the confirmation, by its digest.
-INCOMING = "incoming"
 
 
 class Applied(Form):
@@ -52,7 +49,7 @@ class Exported(Form):
 class Confirmed(Form):
     """The archive that was looked at, and what is allowed although it is refused otherwise."""
 
-    digest: str
+    token: str
     unsigned: bool = False
     older: bool = False
     other_version: bool = False
@@ -150,12 +147,7 @@ def upload(
     who.require(Permission.ADMINISTER)
     data = file.file.read(ARCHIVE_BYTES + 1)
     importing.read(data)
-    digest = hashlib.sha256(data).hexdigest()
-    place = _place(here, digest)
-    place.parent.mkdir(mode=0o700, exist_ok=True)
-    place.write_bytes(data)
-    place.chmod(0o600)
-    return _look(request, here, who, Confirmed(digest=digest))
+    return _look(request, here, who, Confirmed(token=uploads.keep(here.settings, who.user_id, data)))
 
 
 @router.post("/import/confirm")
@@ -167,7 +159,7 @@ def confirm(request: Request, here: Here, who: Who, form: Annotated[Confirmed, F
     planned = _planned(here, who, form)
     planned.refuse()
     changes.perform(here, planned, actor=who.name)
-    _place(here, form.digest).unlink(missing_ok=True)
+    uploads.forget(here.settings, who.user_id, form.token)
     return redirect(request, "/packages", f"{planned.subject}: taken over. Credentials wait for their secrets.")
 
 
@@ -186,14 +178,6 @@ def _look(request: Request, here: Installation, who: Who, form: Confirmed) -> Re
 
 
 def _planned(here: Installation, who: Who, form: Confirmed) -> Planned:
-    place = _place(here, form.digest)
-    if not place.is_file():
-        raise NotFound("this archive is not here any more: upload it again")
+    content = uploads.kept(here.settings, who.user_id, form.token)
     allowed = Allowed(form.unsigned, form.older, form.other_version)
-    return importing.plan_import(here, importing.read(place.read_bytes()), actor=who.name, allowed=allowed)
-
-
-def _place(here: Installation, digest: str) -> Path:
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-        raise UsageError("that is no digest of an archive")
-    return here.settings.workspace / INCOMING / f"{digest}.zip"
+    return importing.plan_import(here, importing.read(content), actor=who.name, allowed=allowed)
