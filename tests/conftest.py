@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def _clean_environment() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith("EXEUNT_"):
                 environment.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def keys_read_once() -> Iterator[None]:
+    """A private key of RSA that signs in again in each test is checked for being one (40 ms) the first time only."""
+    import jwt.algorithms
+    from cryptography.hazmat.primitives import serialization
+
+    remembering = cache(serialization.load_pem_private_key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialization, "load_pem_private_key", remembering)
+        patch.setattr(jwt.algorithms, "load_pem_private_key", remembering)
         yield
 
 

@@ -62,7 +62,7 @@ def app_certificate() -> str:
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def services(tmp_path_factory: pytest.TempPathFactory, keys_read_once: None) -> Iterator[Server]:
     """The services of the test tenants, for the whole session."""
     graph_contract.require()
     file = tmp_path_factory.mktemp("tls") / "server.pem"

@@ -28,7 +28,7 @@ StartTwo = Callable[[type[V]], tuple[V, V]]
 
 
 @pytest.fixture(scope="session")
-def vendor_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vendor_certificate(tmp_path_factory: pytest.TempPathFactory, keys_read_once: None) -> Path:
     """PEM with a certificate for 127.0.0.1 that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a vendor of the tests")])
