@@ -21,6 +21,8 @@ from agent.running.recovery import reconcile, release_forgotten
 log = structlog.get_logger()
 #: Seconds between two looks for runs in dead hands.
 RECONCILE_SECONDS = 2.0
+#: Seconds between two looks at the bell: a look is one question for a file's time, and somebody may wait for it.
+BELL_SECONDS = 0.02
 
 
 class Worker:
@@ -56,7 +58,7 @@ class Worker:
     def _keep(self) -> None:
         # The first look at once: what another worker left behind must not wait.
         bell, next_look = Doorbell(self.installation.settings), 0.0
-        while not self._stop.wait(self.installation.settings.queue_poll_seconds if next_look else 0.0):
+        while not self._stop.wait(BELL_SECONDS if next_look else 0.0):
             rung = bell.rung()
             if rung or time.monotonic() >= next_look:
                 next_look = time.monotonic() + RECONCILE_SECONDS
