@@ -43,6 +43,8 @@ BACKOFF = 0.25
 
 #: What an exchange of pypsrp may raise.
 ERRORS: tuple[type[Exception], ...] = (pypsrp.exceptions.WinRMError, *EXCHANGE_ERRORS)
+#: What a new connection may raise beside that.
+_CONNECTING: tuple[type[Exception], ...] = (*ERRORS, TransportError, SettingsError)
 
 
 class PsrpOptions(WsmanOptions):
@@ -65,14 +67,17 @@ class PsrpHost:
         self._sign_in = SignIn(target)
         self._connection: WSMan | None = None
 
-    def open(self, tag: str) -> tuple[RunspacePool, PSHost]:
+    def open(self, tag: str, *, idle_seconds: int | None = None) -> tuple[RunspacePool, PSHost]:
         """Open a pool whose name tells whose it is. Its host keeps the exit code. Raises AccessDenied, CannotConnect.
 
-        The time for it lasts up to the start of the first pipeline.
+        The time for it lasts up to the start of the first pipeline. `idle_seconds`: after so long without a request the
+        host ends the shell by itself (at least 60), where its own default is too long.
         """
         self._adapter.allow(self._options.open_seconds)
         host = PSHost(None, None, False, "Exeunt", None, None, "1.0")
-        pool = RunspacePool(self._connect(), host=host, configuration_name=self._options.configuration)
+        pool = RunspacePool(
+            self._connect(), host=host, configuration_name=self._options.configuration, idle_timeout=idle_seconds
+        )
         pool.shell.name = shell_name(tag, uuid.uuid4())
         try:
             pool.open()
@@ -143,20 +148,21 @@ class PsrpHost:
             raise self.translated(error, Stage.OPENING) from error
 
     def end_shell(self, shell_id: str, resource_uri: str) -> None:
-        """Delete a shell. A failure is logged and changes nothing about the result."""
+        """Delete a shell. A failure is logged and changes nothing about the result. Never raises."""
         selectors = SelectorSet()
         selectors.add_option("ShellId", shell_id)
         self._adapter.allow(self._options.grace_seconds)
         for attempt in (1, 2):
             try:
+                if attempt == 2:
+                    self._restart()
                 self._connect().delete(resource_uri, selector_set=selectors)
                 return
-            except ERRORS as error:
+            except _CONNECTING as error:
                 if _is_gone(error):
                     return
                 if attempt == 2:
                     log.warning("a shell may be left on %s: %s: %s", self.endpoint, shell_id, error)
-                self._restart()
 
     def close(self) -> None:
         """Let go of connections and of what they were signed in with. Never raises."""

@@ -14,15 +14,17 @@ import requests
 from pypsrp.complex_objects import PSCredential, PSInvocationState
 from pypsrp.powershell import PowerShell, RunspacePool
 
-from agent.errors import AccessDenied, AnswerLost, CannotConnect, TransportError
+from agent.errors import AccessDenied, AnswerLost, CannotConnect, SettingsError, TransportError
 from agent.services.directory import errors, powershell_errors
-from agent.services.directory.settings import DirectorySettings
+from agent.services.directory.settings import DirectorySettings, wrong_settings
 from agent.transports.psrp_host import PsrpHost, PsrpOptions
 from agent.transports.wsman_http import DeadlinePassed
 from agent.transports.wsman_target import WsmanTarget
 
 #: By this the shells on a host are known as the directory's.
 _TAG = "directory"
+#: A shell that is left over, since its worker died, ends by itself after so long.
+_IDLE_SECONDS = 900
 
 
 class CmdletSession:
@@ -123,9 +125,12 @@ class CmdletSession:
         for controller in candidates:
             host = PsrpHost(*_target(self._settings, controller, self._password))
             try:
-                pool, _ = host.open(_TAG)
+                pool, _ = host.open(_TAG, idle_seconds=_IDLE_SECONDS)
                 if self._settings.psrp_forward_credential:
                     host.exchange_keys(pool)
+            except SettingsError as error:
+                host.close()
+                raise wrong_settings(str(error)) from error
             except (AccessDenied, CannotConnect) as error:
                 host.close()
                 failures[controller] = error
@@ -143,7 +148,7 @@ class CmdletSession:
             controller, error = list(refused.items())[-1]
             if _of_certificate(error):
                 return errors.identity_refused(controller, str(error))
-            return errors.sign_in_refused(controller, self._settings.username, str(error).partition(": ")[2])
+            return errors.sign_in_refused(controller, self._settings.username, str(error))
         lost = self._lost(", ".join(failures), "; ".join(str(e) for e in failures.values()))
         lost.permanent = not lost.outcome_unknown and all(e.permanent for e in failures.values())
         return lost

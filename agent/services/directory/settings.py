@@ -110,16 +110,17 @@ def directory_settings(settings: Mapping[str, Any]) -> DirectorySettings:
     try:
         checked = DirectorySettings.model_validate(dict(settings))
     except ValidationError as error:
-        raise _wrong("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
+        raise wrong_settings("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
     if checked.ca_file is not None and not Path(checked.ca_file).is_file():
-        raise _wrong(f"ca_file: there is no file {checked.ca_file}")
+        raise wrong_settings(f"ca_file: there is no file {checked.ca_file}")
     lacking = kerberos.missing() if checked.by_kerberos else None
     if lacking:
-        raise _wrong(f"Kerberos needs further libraries: install exeunt[kerberos] ({lacking})")
+        raise wrong_settings(f"Kerberos needs further libraries: install exeunt[kerberos] ({lacking})")
     return checked
 
 
-def _wrong(details: str) -> StepError:
+def wrong_settings(details: str) -> StepError:
+    """The error of a credential whose settings do not go together."""
     return StepError(
         f"the settings of the credential {KIND} are wrong: {details}", type=INTEGRATION_ERROR,
         code="wrong_credential", impact="Nothing was changed in Active Directory.",
