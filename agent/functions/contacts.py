@@ -14,6 +14,7 @@ from agent.functions.base import Context, Function, Outcome
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.tickets import about_target, target_key
 from agent.inventory import contacts, field_values, places, retention
+from agent.inventory.effective import effective_values
 from agent.inventory.lookup import get
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding
@@ -23,6 +24,8 @@ from agent.model.runs import StepState
 from agent.services import mail, manual_tasks, tickets
 
 FLAG, SEQUENCE, TICKET = "Offboard Contact", "Offboarding Sequence", "Offboarding Ticket"
+#: The client's field with the days for which backups are kept after the accounts are deleted; empty: for good.
+BACKUP_DAYS = "backup_retention_days"
 
 
 def person(session: Session, context: Context) -> Contact:
@@ -341,6 +344,9 @@ class MarkDeleted(Function[NoParameters]):
         with context.installation.database.session() as session:
             row = offboarding(session, context)
             row.deleted_at = row.deleted_at or utcnow()
+            days = effective_values(session, context.places).get(BACKUP_DAYS) or ""
+            if days.isdigit() and int(days):
+                row.data_until = row.deleted_at + timedelta(days=int(days))
             session.add(row)
             return Outcome.succeeded(deleted_at=_shown(row.deleted_at))
 

@@ -33,6 +33,7 @@ BUILT_IN: dict[str, str] = {
     "package.note_child": "agent.functions.packages:NoteChild",
     "offboarding.escalate": "agent.functions.escalation:Escalate",
     "backup.verify": "agent.functions.backups:VerifyBackups",
+    "backup.delete": "agent.functions.backup_deletion:DeleteBackups",
     "notify.manager": "agent.functions.notify:NotifyManager",
     "notify.it": "agent.functions.notify:NotifyIt",
     "notify.security": "agent.functions.notify:NotifySecurity",

@@ -52,6 +52,9 @@ class ContactOffboarding(SQLModel, table=True):
     retention_until: datetime | None = moment("retention_until")
     delete_after_retention: bool = False
     deleted_at: datetime | None = moment("deleted_at")
+    #: When the backups are to be deleted, by the client's policy; null: they are kept.
+    data_until: datetime | None = moment("data_until")
+    data_deleted_at: datetime | None = moment("data_deleted_at")
     forwarding_until: datetime | None = moment("forwarding_until")
     forwarding_ended_at: datetime | None = moment("forwarding_ended_at")
 

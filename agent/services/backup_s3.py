@@ -61,6 +61,10 @@ class S3Settings(BaseModel):
         return value
 
 
+#: Objects that one request deletes.
+MOST_DELETED = 1000
+
+
 def parse_location(location: str) -> tuple[str, str] | None:
     """Bucket and prefix of `s3://bucket/prefix`; None for what is no such address. Raises StoreUnavailable for a wrong one."""
     if not location.startswith("s3://"):
@@ -136,6 +140,20 @@ class S3Store:
             found = {o["Key"].removeprefix(start) for page in pages for o in page.get("Contents", ())}
         waiting = [n for n in self._spool.names(pattern) if n.endswith(PART)]
         return sorted({n for n in found if fits.fullmatch(n)} | set(waiting))
+
+    def delete(self, backup: str, *, first: str) -> None:
+        """What is in the bucket, and what waits in the workspace. A bucket with versions keeps the older ones."""
+        start = f"{self._key(backup)}/"
+        with self._said(backup):
+            self._client.delete_object(Bucket=self.bucket, Key=start + first)
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
+            keys = [{"Key": o["Key"]} for page in pages for o in page.get("Contents", ())]
+            for begin in range(0, len(keys), MOST_DELETED):
+                some = {"Objects": keys[begin : begin + MOST_DELETED], "Quiet": True}
+                refused_keys = self._client.delete_objects(Bucket=self.bucket, Delete=some).get("Errors") or []
+                if refused_keys:
+                    raise _unavailable(self.location, str(refused_keys[0].get("Code", "")))
+        self._spool.delete(backup, first=first)
 
     def look(self) -> None:
         """Ask for one name of the bucket, to see that the account may. Raises StoreUnavailable."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -53,6 +54,9 @@ class BackupStore(Protocol):
 
         Unfinished ones end with `.part`. Raises StoreUnavailable.
         """
+
+    def delete(self, backup: str, *, first: str) -> None:
+        """Delete all that stands under a name, the object `first` before all others. Raises StoreUnavailable."""
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """A context in which nobody else writes under a name. Raises Conflict."""
@@ -111,6 +115,18 @@ class DirectoryStore:
             self._there()
             found = (p for p in self.root.glob(pattern) if p.is_file() and not p.name.startswith("."))
             return sorted(p.relative_to(self.root).as_posix() for p in found)
+
+    def delete(self, backup: str, *, first: str) -> None:
+        """The folder; `first` is off the disk before the others are touched."""
+        with self._said():
+            self._there()
+            folder = self._path(backup, make=False)
+            if not folder.is_dir():
+                return
+            folder.joinpath(first).unlink(missing_ok=True)
+            _folder_to_disk(folder)
+            shutil.rmtree(folder)
+            _folder_to_disk(folder.parent)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -99,6 +99,20 @@ def test_what_was_backed_up_comes_back_and_nothing_leaves_in_clear(
         store.read(f"{BACKUP}/00000009")
 
 
+def test_a_backup_is_deleted_with_its_key_first(store: S3Store, box: SecretBox, relay: Relay) -> None:
+    make(store, box)
+    make(store, box, backup="contoso/other")
+    with store.open_part(f"{BACKUP}/00000009") as part:
+        part.write(b"unfinished")
+    others = store.names("contoso/other/*")
+    relay.sent.clear()
+    store.delete(BACKUP, first="header.json")
+    assert store.names(f"{BACKUP}/*") == [] and store.names("contoso/other/*") == others
+    sent = [s for s in relay.sent if s.method in ("DELETE", "POST")]
+    assert sent[0].method == "DELETE" and sent[0].path.endswith(f"{BACKUP}/header.json")
+    store.delete(BACKUP, first="header.json")
+
+
 def test_a_large_file_goes_in_parts_and_a_changed_one_is_found(store: S3Store, box: SecretBox, relay: Relay) -> None:
     make(store, box, os.urandom(2 * PART_BYTES + 5))
     assert sum("partNumber" in s.path for s in relay.sent) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import account_functions
@@ -594,3 +595,43 @@ def test_an_offboarding_that_is_repeated_asks_nobody_twice(
             row.inputs = {**row.inputs, "termination_date": day(21)}
             session.add(row)
     assert [state for state, _ in tasks()["badge"]] == ["done"]
+
+
+def test_backups_go_when_the_policy_says_so_and_no_hold_stands(
+    any_installation: Installation, offboarded: People, engine: PlayedEngine, tmp_path: Path
+) -> None:
+    john, store = offboarded.john, tmp_path / "store"
+    for name in ("contoso/r-mailbox", "contoso/other-mailbox", "fabrikam/r-mailbox"):
+        (store / name).mkdir(parents=True)
+        for file in ("header.json", "00000001", "manifest"):
+            (store / name / file).write_text("x")
+    with any_installation.database.session() as session:
+        step = session.exec(select(RunStep).where(RunStep.name == "Backup", RunStep.state == "succeeded")).one()
+        step.result = {"backup": "contoso/r-mailbox", "backup_store": str(store)}
+        session.add(step)
+        client = get(session, Contact, john).client_id
+        field_values.set_value(session, Form.CLIENT, client, "backup_retention_days", "365", actor="ann")
+    monitor(any_installation, engine, "Retention Over")
+    row = row_of(any_installation, john)
+    assert row.deleted_at is not None and row.data_until == row.deleted_at + timedelta(days=365)
+    assert monitor(any_installation, engine, "Backups Over").evaluation.matched == ()
+    run = RunRequest("User Offboarding - Backups Over", "contact", john)
+    by_hand = store_plan(any_installation, draft_plan(any_installation, [run], PlanOrigin("ann")))
+    verbs.release(any_installation, engine, by_hand.id, actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    assert len(list(store.glob("*/*/*"))) == 9, "not before its time, by hand neither"
+    sql(any_installation, "UPDATE contact_offboarding SET data_until = :t", t=_stored(any_installation, -60))
+    _hold(any_installation, john)
+    assert monitor(any_installation, engine, "Backups Over").evaluation.matched == ()
+    assert draft_plan(any_installation, [run], PlanOrigin("ann")).targets == ()
+    assert len(list(store.glob("*/*/*"))) == 9
+    sql(any_installation, "UPDATE contacts SET legalhold = :t", t=False)
+    monitor(any_installation, engine, "Backups Over")
+    assert {p.parent.relative_to(store).as_posix() for p in store.glob("*/*/*")} == {
+        "contoso/other-mailbox", "fabrikam/r-mailbox"
+    }  # fmt: skip
+    assert row_of(any_installation, john).data_deleted_at is not None
+    with any_installation.database.session() as session:
+        (entry,) = audit.entries(session, action="backup.delete", object_kind="backup", object_id="contoso/r-mailbox")
+        assert entry.details["store"] == str(store)
+    assert monitor(any_installation, engine, "Backups Over").evaluation.matched == ()
