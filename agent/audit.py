@@ -7,7 +7,6 @@ Who can write to the database could also write a new chain: `head` gives what to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,8 +29,8 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, SQLModel
 
-from agent.audit_text import MASK, digest_of, mask, parsed, plain, storable, time_text
-from agent.errors import UsageError
+from agent.audit_caller import account_beside
+from agent.audit_text import MASK, Head, digest_of, mask, parsed, plain, storable, time_text
 from agent.field_views import VIEWS
 from agent.model.administration import AuditEntry
 from agent.model.base import UTCDateTime, utcnow
@@ -72,27 +71,6 @@ _LEVELS: dict[int, tuple[str, Table, str]] = {
 
 
 @dataclass(frozen=True)
-class Head:
-    """The end of the chain: how many entries there are, and the digest of the last. Printed as `count:digest`."""
-
-    count: int
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.count}:{self.digest}"
-
-    @classmethod
-    def parse(cls, noted: str) -> Head:
-        """Read what was noted. Raises UsageError."""
-        match = re.fullmatch(r"\s*(\d+):([0-9a-f]{64})\s*", noted)
-        if not match:
-            raise UsageError(
-                f"{noted!r} is not the end of an audit trail: write count:digest as `exeunt audit verify` prints it"
-            )
-        return cls(int(match[1]), match[2])
-
-
-@dataclass(frozen=True)
 class Act:
     """What was done to what, as `record` takes it."""
 
@@ -101,23 +79,6 @@ class Act:
     object_id: str | int
     client_id: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-#: Who calls this process under another name: (the name, the system's account); see `called_as`.
-_called_as: tuple[str, str] | None = None
-
-
-def called_as(name: str, account: str | None) -> None:
-    """From now on entries by `name` also tell the system's account that gave this name; None: they are one, or it is over.
-
-    A name given at the command line is taken on trust: who can write the database could write anything. So both are kept.
-    """
-    global _called_as
-    _called_as = (name, account) if account is not None else None
-
-
-def _account(actor: str) -> dict[str, str]:
-    return {"os_user": _called_as[1]} if _called_as is not None and _called_as[0] == actor else {}
 
 
 def record(
@@ -144,7 +105,7 @@ def record_all(session: Session, acts: Iterable[Act], *, actor: str) -> Head:
     new = [
         {"at": at, "actor": storable(actor), "action": storable(act.action), "object_kind": storable(act.object_kind),
          "object_id": storable(str(act.object_id)), "client_id": act.client_id,
-         "details": mask({**act.details, **_account(actor)}), "change_id": None}
+         "details": mask({**act.details, **account_beside(actor)}), "change_id": None}
         for act in acts
     ]  # fmt: skip
     return _append(session, head, new) if new else head
@@ -307,7 +268,7 @@ def _change_entry(row: RowMapping, places: Mapping[tuple[int, int], tuple[str, i
         "entity_name": name,
         "field": row["field"],
         "by": by,
-        **_account(by),
+        **account_beside(by),
         **_change_details(row),
     }
     return {

@@ -1,4 +1,4 @@
-"""How an audit entry becomes text: plain JSON without secrets, and the digest over it."""
+"""How an audit entry becomes text: plain JSON without secrets, and the digest over it; and the end of the trail."""
 
 from __future__ import annotations
 
@@ -6,13 +6,37 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from agent.errors import UsageError
+
 MASK = "***"
 _SECRET_NAME = re.compile(r"pass(word|phrase|wd)|secret|token|(api|access|private|master)[_-]?key|credentials?$", re.I)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of the chain: how many entries there are, and the digest of the last. Printed as `count:digest`."""
+
+    count: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.count}:{self.digest}"
+
+    @classmethod
+    def parse(cls, noted: str) -> Head:
+        """Read what was noted. Raises UsageError."""
+        match = re.fullmatch(r"\s*(\d+):([0-9a-f]{64})\s*", noted)
+        if not match:
+            raise UsageError(
+                f"{noted!r} is not the end of an audit trail: write count:digest as `exeunt audit verify` prints it"
+            )
+        return cls(int(match[1]), match[2])
 
 
 def mask(value: Any) -> Any:

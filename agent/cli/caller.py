@@ -45,9 +45,9 @@ class Caller:
         if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > 200:
             raise UsageError(f"{name!r} is no user name: one line of printable characters (--user NAME)")
         if name != account:
-            from agent import audit
+            from agent.audit_caller import called_as
 
-            audit.called_as(name, account or f"uid {os.getuid()}")
+            called_as(name, account or f"uid {os.getuid()}")
         return name
 
     @property
@@ -90,9 +90,9 @@ class Caller:
         if "installation" in self.__dict__:
             self.installation.database.close()
         if "actor" in self.__dict__:
-            from agent import audit
+            from agent.audit_caller import called_as
 
-            audit.called_as(self.actor, None)
+            called_as(self.actor, None)
 
 
 def _account() -> str | None:
