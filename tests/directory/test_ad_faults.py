@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cutting_proxy import CuttingProxy, cutting_proxy
 
-from agent.errors import AnswerLost, CannotConnect, TransportError
+from agent.errors import AccessDenied, AnswerLost, CannotConnect, TransportError
 from agent.functions.base import Outcome
 from agent.model.runs import StepState
 from agent.services.directory.ldap import LdapDirectory
+from agent.services.directory.port import Change
 from agent.services.directory.settings import directory_settings
 
 if TYPE_CHECKING:
@@ -112,8 +113,6 @@ def test_after_a_change_no_other_controller_is_believed(domain: Domain, proxy: C
     proxy.arm(None)
     assert directory.controller == both[0]
     proxy.arm(1, for_good=True)
-    from agent.services.directory.port import Change
-
     with pytest.raises(AnswerLost):
         directory.modify(user.dn, [Change("replace", "description", ("x",))])
     with pytest.raises(AnswerLost):
@@ -126,3 +125,19 @@ def test_after_a_change_no_other_controller_is_believed(domain: Domain, proxy: C
     domain.modify(user.dn, userAccountControl="514")
     assert made.verify("ad.disable_account", account=user.mail) is True
     proxy.arm(None)
+
+
+def test_a_sign_in_that_is_refused_after_a_change_leaves_it_unknown(domain: Domain) -> None:
+    user = domain.user("Locked out")
+    settings, secrets = domain.credential()
+    directory = LdapDirectory(directory_settings(settings), secrets["password"])
+    directory.modify(user.dn, [Change("replace", "description", ("x",))])
+    directory.close()
+    directory._password = "Wrong.Secret.Pw1"
+    with pytest.raises(AnswerLost):
+        directory.read(user.dn, ("description",))
+    directory.close()
+    fresh = LdapDirectory(directory_settings(settings), "Wrong.Secret.Pw1")
+    with pytest.raises(AccessDenied):
+        fresh.read(user.dn, ("description",))
+    fresh.close()

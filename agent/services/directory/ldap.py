@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent import kerberos
-from agent.errors import StepError, TransportError
+from agent.errors import AccessDenied, StepError, TransportError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.services.directory import errors
 from agent.services.directory.errors import NO_SUCH_OBJECT, DirectoryRefused
@@ -211,9 +211,14 @@ class LdapDirectory:
                 if tls.refused:
                     refused = refused or errors.identity_refused(controller, tls.refused)
                 continue
+            except (AccessDenied, StepError) as error:
+                if not self._changed:
+                    raise
+                # Whoever may no longer ask after a change does not know whether it was kept.
+                raise self._lost(controller, str(error)) from error
             self._controller = controller
             return connection
-        if refused is not None:
+        if refused is not None and not self._changed:
             raise refused
         raise self._lost(", ".join(candidates), "; ".join(reasons))
 
