@@ -205,7 +205,9 @@ class UserInputs(BaseModel):
     )
     exit_interview_required: bool = _input(False, "An exit interview is mandatory", field="exit_interview_required")
     exit_interview_completed: bool = _input(False, "The exit interview took place")
-    exit_document_template: Text = _input("", "Template of exit documents", field="exit_document_template")
+    exit_document_template: Text = _input(
+        "", "Exit document for HR: the file NAME.j2 among the client's messages", field="exit_document_template"
+    )
     # --- phase 8: deletion
     offboarding_retention_days: Annotated[int, Field(ge=1, le=36500)] = _input(
         90, "Days after which the account may be deleted", field="offboarding_retention_days"

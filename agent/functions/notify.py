@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import field_validator
@@ -70,9 +71,9 @@ KINDS = (
     Kind("it", "it_team_notification", ("recipients", "checklist_attached", "pending_tasks"), _it),
     Kind("security", "security_team_notification", ("recipients", "risk_level", "special_monitoring_required"), _security,
          also="offboarding.tell_security"),
-    # Mail carries no files here; the message says where the report is.
+    # Mail carries no files here: the client's exit document stands below the message.
     Kind("hr", "hr_notification", ("recipient", "exit_documentation_attached"),
-         lambda values: {"exit_documentation_attached": False}),
+         lambda values: {"exit_documentation_attached": bool(values["exit_document"])}),
     Kind("employee", "employee_notification", (), lambda values: {}),
     Kind("payroll", "payroll_notification", ("recipients",), lambda values: {}),
 )  # fmt: skip
@@ -113,9 +114,9 @@ class Notify(Function[NotifyParameters]):
             )
             if reason is not None:
                 return Outcome.skipped(reason)
-            subject, body = people_messages.render(
-                installation.settings.workspace, slug, self.kind.name, {**values, **self.kind.said(values)}
-            )
+            filled = {**values, **self.kind.said(values)}
+            subject, body = people_messages.render(installation.settings.workspace, slug, self.kind.name, filled)
+            body += self.further(installation.settings.workspace, slug, filled)
             stored = mail.queue_mail(
                 session, key=f"{self.name}:run:{context.root_id}", client_id=context.client_id, run_id=context.root_id,
                 recipient=recipient, subject=subject, body=body,
@@ -125,6 +126,10 @@ class Notify(Function[NotifyParameters]):
     def recipient(self, session: Session, context: Context, values: Mapping[str, Any]) -> str:
         """The addresses of the kind's extra field, nearest first; empty: none."""
         return effective_values(session, context.places).get(self.kind.field, "")
+
+    def further(self, workspace: Path, slug: str, values: Mapping[str, Any]) -> str:
+        """What stands below the message."""
+        return ""
 
     def nothing_to_tell(self, values: Mapping[str, Any]) -> str | None:
         """Why there is nothing to tell these people, or None."""
@@ -188,6 +193,14 @@ class NotifyHr(Notify):
     name = "notify.hr"
     summary = "Tell HR what became of an offboarding"
     kind = KINDS[3]
+
+    def further(self, workspace: Path, slug: str, values: Mapping[str, Any]) -> str:
+        """The document that the input exit_document_template names, filled in. Raises StepError."""
+        name = str(values["exit_document"])
+        if not name:
+            return ""
+        title, text = people_messages.render(workspace, slug, name, values)
+        return f"\n{title}\n\n{text}"
 
 
 class NotifyEmployee(Notify):

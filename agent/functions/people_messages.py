@@ -7,6 +7,7 @@ that is missing is an error. Values are one line each, so nobody's name adds a l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from agent.model.places import Contact
 from agent.model.runs import ScriptRun
 from agent.services.tickets import one_line
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BODY_LENGTH, VALUE_LENGTH = 100_000, 2_000
 
 
@@ -52,6 +54,7 @@ def values(context: Context, session: Session) -> dict[str, Any]:
         "retention": {"days": kept.days, "deletion_on": kept.deletion_on, "legal_hold": bool(kept.legal_hold)},
         "risk_level": "high" if high else "standard",
         "privileged": bool(contact and contact.is_privileged),
+        "exit_document": str(inputs.get("exit_document_template") or ""),
         "account_disabled": facts.account_disabled,
         "data_at_risk": facts.data_at_risk,
     }
@@ -70,6 +73,8 @@ def render(workspace: Path, slug: str, name: str, found: Mapping[str, Any]) -> t
     from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    if not _NAME.fullmatch(name):
+        raise _fault(Path(f"{name}.j2"), "its name may hold letters, digits, hyphens and underscores only")
     own = own_file(workspace, slug, name)
     file = own if own.is_file() else shipped.path("alert_templates", "messages", f"{name}.j2")
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -121,6 +121,32 @@ def test_a_clients_own_wording_and_nobody_elses(people: Any, two_clients: Any) -
     assert theirs.subject == "Offboarding of Fabrikam is complete"
 
 
+def test_hr_gets_the_clients_exit_document(people: Any, two_clients: Any) -> None:
+    """The shipped one by its name, the client's own in its place; a name that leads elsewhere is refused."""
+    contact = people.contact(two_clients.contoso, name="Ann", department="Sales")
+    with people.installation.database.session() as session:
+        session.add(ManualTask(client_id=two_clients.contoso, contact_id=contact, title="Collect keys", created_by="x"))
+
+    def told(name: str) -> Any:
+        run = people.run(contact, STEPS, exclusive=False, parameters={"exit_document_template": {"value": name}})
+        return tell(NotifyHr, people, run, to="hr@x.test")
+
+    assert told("").result["exit_documentation_attached"] is False
+    assert told("exit_document").result["exit_documentation_attached"] is True
+    folder = people.installation.settings.workspace / "content" / "messages" / "clients" / "contoso"
+    folder.mkdir(parents=True)
+    (folder / "letter.j2").write_text("Subject: Letter\n\nGoodbye {{ person.full_name }}\n", encoding="utf-8")
+    told("letter")
+    plain, shipped, own = (m.body for m in rows(people, Notification))
+    head = plain.rpartition(" ")[0]
+    assert shipped.startswith(head) and "Department: Sales" in shipped and "Open: Collect keys" in shipped
+    assert own.startswith(head) and own.endswith("\n\nLetter\n\nGoodbye Ann\n")
+    for wrong in ("nobody", "../fabrikam/hr", "a/b"):
+        with pytest.raises(StepError) as caught:
+            told(wrong)
+        assert caught.value.type == "wrong_template"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
