@@ -181,8 +181,18 @@ def head(session: Session) -> Head:
 
 def verify(session: Session, *, noted: Head | None = None, limit: int = 100) -> list[str]:
     """Faults of the trail, at most `limit`; empty means good. `noted` is an end of the chain that was kept elsewhere."""
+    return verify_sealed(session, had_head=seal(session), noted=noted, limit=limit)
+
+
+def seal(session: Session) -> bool:
+    """`seal_changes`, and whether the trail had a head, or needed none, before that."""
     had_head = bool(session.execute(select(_HEAD.c.id)).first()) or not _last_sequence(session)
     seal_changes(session)
+    return had_head
+
+
+def verify_sealed(session: Session, *, had_head: bool, noted: Head | None = None, limit: int = 100) -> list[str]:
+    """`verify` in a transaction that only reads, after `seal`; what was logged since waits for the next sealing."""
     faults: list[str] = []
     for fault in _all_faults(session, had_head, noted):
         if len(faults) == limit:
@@ -342,6 +352,7 @@ def _change_faults(session: Session) -> Iterator[str]:
     sealed = select(
         *_raw(session, _CHANGE), _ENTRY.c.sequence, *(c for c in _raw(session, _ENTRY) if c.name == "details")
     ).outerjoin(_ENTRY, _ENTRY.c.change_id == _CHANGE.c.changeid)
+    sealed = sealed.where(_CHANGE.c.changeid.not_in(select(_UNSEALED.c.changeid)))
     for row in _stream(session, sealed.order_by(_CHANGE.c.changeid)):
         if row["sequence"] is None:
             yield f"change {row['changeid']} of field {row['extrafieldid']} was never sealed: it was kept out of the trail"

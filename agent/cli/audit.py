@@ -78,11 +78,12 @@ def _moment(text: str | None) -> datetime | None:
 def verify(caller: Caller, noted: str | None, as_json: bool) -> None:
     """Find entries that were changed, removed or inserted. Note the printed end elsewhere, and give it the next time."""
     kept = trail.Head.parse(noted) if noted is not None else None
-    with caller.installation.database.session() as session:
-        faults = trail.verify(session, noted=kept)
-        head = trail.head(session)
+    from agent.reporting.audit_trail import verify as find_faults
+
+    found = find_faults(caller.installation.database, noted=kept)
+    faults, head = found.faults, found.head
     if as_json:
-        show_json({"ok": not faults, "entries": head.count, "head": str(head), "faults": faults})
+        show_json({"ok": not faults, "entries": head.count, "head": str(head), "faults": list(faults)})
     else:
         for fault in faults:
             tell(f"fault: {fault}")
@@ -101,12 +102,15 @@ def export(caller: Caller, file: Path) -> None:
     from agent.reporting.evidence import write_report
 
     lines: list[str] = []
+    head = trail.Head(0, trail.GENESIS)
     with caller.installation.database.session() as session:
-        head = trail.seal_changes(session)
+        trail.seal_changes(session)
+    with caller.installation.database.reading() as session:
         for entry in session.exec(
             select(AuditEntry).order_by(col(AuditEntry.sequence)).execution_options(yield_per=1000)
         ):
             lines.append(_line(entry))
+            head = trail.Head(entry.sequence, entry.digest)
     write_report(file, "\n".join(lines) + "\n")
     say(f"{file}: {head.count} entries; the end is {head}")
 

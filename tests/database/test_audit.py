@@ -18,6 +18,7 @@ from agent import audit
 from agent.errors import Conflict, UsageError
 from agent.installation import Installation
 from agent.model.base import utcnow
+from agent.reporting import audit_trail
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -318,3 +319,27 @@ def test_any_single_change_is_found(installation: Installation, data: st.DataObj
     with installation.database.engine.begin() as connection:
         connection.exec_driver_sql(change, (before,))
     assert faults(installation) == []
+
+
+def test_verifying_keeps_nobody_from_writing(any_installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a long trail is read: meanwhile others write, by plain SQL too, and what they write is no fault."""
+    some_entries(any_installation)
+    whole = audit._all_faults
+    seen: list[int] = []
+
+    def slowly(session: Any, *given: Any) -> Any:
+        seen.append(audit.head(session).count)
+        some_entries(any_installation, 3)
+        with any_installation.database.session() as writing:
+            writing.execute(
+                text("INSERT INTO extrafielddata (extrafieldid, id, value) VALUES (:field, 0, '0')"),
+                {"field": CLIENT_FLAG},
+            )
+        yield from whole(session, *given)
+
+    monkeypatch.setattr(audit, "_all_faults", slowly)
+    found = audit_trail.verify(any_installation.database)
+    assert found.faults == () and [found.head.count] == seen, "one moment is looked at"
+    monkeypatch.undo()
+    again = audit_trail.verify(any_installation.database, noted=found.head)
+    assert again.faults == () and again.head.count == found.head.count + 4

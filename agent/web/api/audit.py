@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from agent import audit
 from agent.access.principal import Permission
 from agent.model.administration import AuditEntry
+from agent.reporting import audit_trail
 from agent.web.api.common import USUAL, After, Answer, Body, ClientId, Limit, api_router, seen_client
 from agent.web.asking import Here, Who
 from agent.web.reads.paging import Order, Page, among, take
@@ -104,7 +105,5 @@ def verify(here: Here, who: Who, body: Verify) -> Verdict:
     """Find entries that were changed, removed or inserted. It reads the whole trail."""
     who.require(Permission.SEE)
     noted = audit.Head.parse(body.noted) if body.noted is not None else None
-    with here.database.session() as session:
-        faults = audit.verify(session, noted=noted)
-        head = audit.head(session)
-    return Verdict(ok=not faults, entries=head.count, head=str(head), faults=faults)
+    found = audit_trail.verify(here.database, noted=noted)
+    return Verdict(ok=not found.faults, entries=found.head.count, head=str(found.head), faults=list(found.faults))
