@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import account_functions
@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _test_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _test_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own functions beside the built-in ones."""
     for name, attribute in (("account", "Account"), ("backup", "Backup"), ("delete", "Delete")):
         monkeypatch.setitem(registry.BUILT_IN, f"test.{name}", f"account_functions:{attribute}")
-    registry._places.cache_clear()
-    registry.get.cache_clear()
     account_functions.DONE.clear()
     account_functions.BROKEN.clear()
-    yield
-    registry._places.cache_clear()
-    registry.get.cache_clear()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -27,16 +26,13 @@ SNAPSHOT = "  - {name: Snapshot, function: ad.snapshot, with: {account: '@employ
 
 
 @pytest.fixture
-def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def directory(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, attribute in (("snapshot", "Take"), ("restore_from_snapshot", "Restore")):
         monkeypatch.setitem(registry.BUILT_IN, f"ad.{name}", f"snapshot_functions:{attribute}")
-    registry.get.cache_clear()
     script = CHILDREN["close_account"]
     monkeypatch.setitem(CHILDREN, "close_account", script.replace("steps:\n", f"steps:\n{SNAPSHOT}"))
     snapshot_functions.RESTORED.clear()
     snapshot_functions.BROKEN.clear()
-    yield
-    registry.get.cache_clear()
 
 
 def offboard(installation: Installation, engine: PlayedEngine, person: str, backup: bool = False) -> str:

@@ -32,7 +32,6 @@ def test_the_plan_of_a_deletion_holds_what_was_offboarded(
     any_installation: Installation, people: People, engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry.BUILT_IN, "ad.snapshot", "snapshot_functions:Take")
-    registry.get.cache_clear()
     script = CHILDREN["close_account"]
     monkeypatch.setitem(CHILDREN, "close_account", script.replace("steps:\n", f"steps:\n{SNAPSHOT}"))
     write_children(any_installation)
@@ -43,7 +42,6 @@ def test_the_plan_of_a_deletion_holds_what_was_offboarded(
         # Somebody else has John's address by now.
         places.change(session, get(session, Contact, people.john), actor="hr", email="john.old@contoso.example")
     draft = draft_plan(any_installation, [RunRequest(DELETION, "contact", people.john)], PlanOrigin("ann"))
-    registry.get.cache_clear()
     assert draft.targets, draft.skipped
     assert draft.targets[0].run.context["accounts"] == [
         {"system": "ad", "place": "", "asked": "john@contoso.example", "id": f"guid-{people.john}"}

@@ -33,7 +33,7 @@ FUNCTIONS = {{"{key}": Close}}
 def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """A module beside the shipped systems: add(file, name, key)."""
     monkeypatch.setattr(systems, "__path__", [*systems.__path__, str(tmp_path)])
-    caches = (registry.systems, registry.of_system, registry._places, registry.get)
+    caches = (registry.systems, registry.of_system, registry._third_party)
 
     def write(file: str, name: str, key: str | None = None) -> None:
         (tmp_path / f"{file}.py").write_text(MODULE.format(name=name, key=key or name))
@@ -73,6 +73,6 @@ def test_a_third_party_cannot_take_a_systems_name(add: Callable[..., None], monk
     add("viola", "viola.close")
     point = EntryPoint("viola.close", "elsewhere:Close", "exeunt.functions")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    registry._places.cache_clear()
+    registry._third_party.cache_clear()
     with pytest.raises(SettingsError, match=r"already defined by agent\.functions\.systems\.viola"):
         registry.names()

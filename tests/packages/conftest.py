@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,16 +16,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _demo_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _demo_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own system beside the built-in functions."""
     for name, attribute in (("close", "Close"), ("open_issue", "OpenIssue"), ("comment", "Comment")):
         monkeypatch.setitem(registry.BUILT_IN, f"demo.{name}", f"system_functions:{attribute}")
-    registry._places.cache_clear()
-    registry.get.cache_clear()
     system_functions.Comment.said.clear()
-    yield
-    registry._places.cache_clear()
-    registry.get.cache_clear()
 
 
 @pytest.fixture

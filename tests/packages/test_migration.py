@@ -181,8 +181,6 @@ def test_functions_and_scripts_that_are_not_here_are_named(
     from agent.functions import registry
 
     monkeypatch.delitem(registry.BUILT_IN, "demo.close")
-    registry._places.cache_clear()
-    registry.get.cache_clear()
     said = refusals(production, data)
     for piece in (
         "function 'demo.close'", "script 'Not There'", "property '_sysNix'", "credential 'nix'", "field 'Nix Field'",

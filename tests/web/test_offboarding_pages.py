@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import account_functions
@@ -25,16 +24,11 @@ FORM: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _test_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _test_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, attribute in (("account", "Account"), ("backup", "Backup"), ("delete", "Delete")):
         monkeypatch.setitem(registry.BUILT_IN, f"test.{name}", f"account_functions:{attribute}")
-    registry._places.cache_clear()
-    registry.get.cache_clear()
     account_functions.DONE.clear()
     account_functions.BROKEN.clear()
-    yield
-    registry._places.cache_clear()
-    registry.get.cache_clear()
 
 
 @pytest.fixture
