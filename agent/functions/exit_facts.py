@@ -199,11 +199,11 @@ def _put(sections: dict[str, Any], entry: Field, value: Any) -> None:
 
 def _updated(before: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A later step came back to things that an earlier one had left: its word takes the place of the earlier one's."""
-    found = list(before)
+    found, outcome = list(before), {"removed": None, "reason": None}
     for thing in later:
         same = (
             n for n, e in enumerate(found)
-            if e["removed"] is not True and {**e, "removed": None} == {**thing, "removed": None}
+            if e["removed"] is not True and {**e, **outcome} == {**thing, **outcome}
         )  # fmt: skip
         place = next(same, None)
         found = [*found, thing] if place is None else [*found[:place], thing, *found[place + 1 :]]

@@ -53,7 +53,7 @@ _ROWS = (
         (
             Field(
                 f"{_GROUPS}.active_directory_groups",
-                items("active_directory_groups", group_name="group_name", group_dn="group_dn", removed=came_off), "extend",
+                items("active_directory_groups", group_name="group_name", group_dn="group_dn", removed=came_off, reason="reason"), "extend",
             ),
         ),
         revoked=count("active_directory_groups"),
@@ -85,13 +85,13 @@ _ROWS = (
         (
             Field(
                 f"{_GROUPS}.microsoft365_groups",
-                items("groups", {"team": False}, group_name="name", group_type="type", removed=came_off), "extend",
+                items("groups", {"team": False}, group_name="name", group_type="type", removed=came_off, reason="reason"), "extend",
             ),
             Field(
                 f"{_GROUPS}.teams_removed",
                 items(
                     "groups", {"team": True}, team_name="name", team_id="id", owner_transferred="owner_transferred",
-                    new_owner="new_owner", removed=came_off,
+                    new_owner="new_owner", removed=came_off, reason="reason",
                 ), "extend",
             ),
         ),

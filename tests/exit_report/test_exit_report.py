@@ -105,6 +105,8 @@ def test_the_schema_has_every_name_of_the_seed_and_few_more() -> None:
     more = {p for p in ours - of_seed if not any(p.startswith((b + ".", b + "[")) for b in BEYOND)}
     # Each notification says why it was not sent; a parking pass has the status that badge and keys have.
     more -= {p for p in more if p.startswith("notifications_sent.") and p.endswith((".reason", ".sent_timestamp"))}
+    # So does each group.
+    more -= {p for p in more if p.startswith("group_memberships_removed.") and p.endswith("[].reason")}
     assert more == BEYOND | {"assets_tracking.access_credentials.parking_pass.status"}
 
 
@@ -515,7 +517,7 @@ def test_a_group_that_was_left_with_its_licence_counts_as_left(people: Any, two_
     ]
     document = document_of(people, people.run(people.contact(two_clients.contoso), steps))
     groups = document["group_memberships_removed"]
-    assert [g["removed"] for g in groups["microsoft365_groups"]] == [True, False]
+    assert [(g["removed"], g.get("reason")) for g in groups["microsoft365_groups"]] == [(True, None), (False, "r")]
     assert (groups["total_permissions_revoked"], document["summary"]["total_groups_removed"]) == (1, 1)
 
 
