@@ -167,14 +167,15 @@ def _acquire(identity: Identity, cache: str) -> None:
     from gssapi.raw import acquire_cred_from, acquire_cred_with_password, store_cred_into
 
     how: dict[str, Any] = {"mechs": [gssapi.MechType.kerberos], "usage": "initiate"}
-    store: dict[bytes | str, bytes | str] = {"ccache": cache}
+    # Bytes: gssapi (1.12) frees its own encoding of text before it is read, and what stands there then may be another name.
+    store: dict[bytes | str, bytes | str] = {b"ccache": cache.encode()}
     name = gssapi.Name(identity.principal, gssapi.NameType.kerberos_principal)
     if identity.ticket_file is not None:
         got = acquire_cred_from(store, name=name, **how)
         # What has expired is taken; only who asks for the time that is left is told.
         gssapi.Credentials(base=got.creds).inquire(lifetime=True)
     elif identity.keytab_file is not None:
-        acquire_cred_from({**store, "client_keytab": f"FILE:{identity.keytab_file}"}, name=name, **how)
+        acquire_cred_from({**store, b"client_keytab": f"FILE:{identity.keytab_file}".encode()}, name=name, **how)
     else:
         got = acquire_cred_with_password(name, identity.password.encode("utf-8", "replace"), **how)
         store_cred_into(store, got.creds, usage="initiate", mech=gssapi.MechType.kerberos, overwrite=True)

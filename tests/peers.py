@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import socket
@@ -21,6 +22,16 @@ def require(program: str, package: str, *, path: str | None = None) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Skip the test where the libraries of an extra of ours are not installed; in CI (`CI=true`) it fails."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ImportError as error:
+        reason = f"the extra {extra} is not installed: {error}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

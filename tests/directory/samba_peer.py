@@ -33,7 +33,7 @@ _CONFIGURATION = """[global]
  winbindd socket directory = {folder}/run/winbindd
  binddns dir = {folder}/bind-dns
  log file = {folder}/log/log.%m
- server services = ldap, cldap
+ server services = ldap, cldap, kdc
  dcerpc endpoint servers =
  ldap server require strong auth = allow_sasl_over_tls
  tls enabled = yes
@@ -63,17 +63,17 @@ class Controller:
 
 
 def free_address() -> str:
-    """A loopback address on which nobody has the ports of LDAP."""
+    """A loopback address on which nobody has the ports of LDAP and Kerberos."""
     for _ in range(100):
         address = f"127.{random.randint(10, 250)}.{random.randint(1, 250)}.{random.randint(2, 250)}"
         try:
-            for port in (389, 636, 3268, 3269):
+            for port in (88, 389, 464, 636, 3268, 3269):
                 with socket.socket() as probe:
                     probe.bind((address, port))
         except OSError:
             continue
         return address
-    raise RuntimeError("no loopback address has the ports of LDAP free")
+    raise RuntimeError("no loopback address has the ports of LDAP and Kerberos free")
 
 
 def run(*command: str, cwd: Path | None = None) -> None:

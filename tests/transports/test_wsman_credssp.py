@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from peers import require_extra
 from transport_help import Collecting
 from wsman_help import PASSWORD, USER, Certificates, Connect, certificates, connect, kind
 from wsman_peer import Peer
@@ -16,8 +15,11 @@ from agent.transports.base import Body
 
 __all__ = ["certificates", "connect", "kind"]
 
-if find_spec("requests_credssp") is None and os.environ.get("CI") != "true":
-    pytest.skip("requests_credssp is missing: install exeunt[credssp]", allow_module_level=True)
+
+@pytest.fixture(autouse=True)
+def extra() -> None:
+    require_extra("credssp", "requests_credssp")
+
 
 BIG = "x" * 60_000
 

@@ -46,7 +46,13 @@ class Accounts:
 
     @contextmanager
     def for_ntlm(self) -> Iterator[None]:
-        """pyspnego's NTLM reads its accounts from a file that an environment variable names."""
+        """pyspnego's NTLM reads its accounts from a file that an environment variable names.
+
+        Libraries in C that read another variable meanwhile may miss it, so nothing is set for a peer without accounts.
+        """
+        if not self._passwords:
+            yield
+            return
         with _environment:
             before = os.environ.get("NTLM_USER_FILE")
             os.environ["NTLM_USER_FILE"] = str(self._file)
