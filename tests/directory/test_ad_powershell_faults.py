@@ -114,6 +114,21 @@ def test_after_a_change_no_other_host_is_believed(domain: Domain, remoting: Remo
     assert user["description"] == b"x"
 
 
+def test_a_change_whose_answer_was_lost_is_not_sent_again(domain: Domain, remoting: Remoting) -> None:
+    user = domain.user("Once")
+    settings, secrets = domain.credential()
+    for fault in ({"kind": "reset_after", "operation": "Command"}, {"kind": "html", "operation": "Receive"}):
+        directory = connect(directory_settings(settings), secrets["password"])
+        assert directory.read(user.dn, ("cn",)) is not None
+        count = len(remoting.module.ran)
+        remoting.peer.inject(**fault)
+        with pytest.raises(AnswerLost):
+            directory.modify(user.dn, [Change("replace", "description", (str(count),))])
+        assert directory.read(user.dn, ("cn",)) is not None, "the conversation goes on"
+        directory.close()
+        assert [name for name, _ in remoting.module.ran[count:]].count("Set-ADObject") == 1
+
+
 def test_what_was_never_sent_is_called_so(domain: Domain, remoting: Remoting) -> None:
     """A shell that the host has ended meanwhile: the change goes to a new one, once."""
     user = domain.user("Idle")
