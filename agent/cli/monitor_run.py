@@ -223,4 +223,14 @@ def _summary(done: MonitorRun, runs: Sequence[Progress], waited: bool) -> None:
     elif runs and not waited:
         tell("a worker executes them: `exeunt worker`; follow them with `exeunt run watch`")
     elif evaluation.matched and not runs and not done.refusals:
-        tell("nothing was started: every alert was given before (`--reset` forgets that), or all were left out")
+        tell(_why_nothing(done))
+
+
+def _why_nothing(done: MonitorRun) -> str:
+    """Rows were found and no run was started: what became of them instead."""
+    if done.draft is not None:
+        return "nothing was started: all were left out"
+    given = sum(o.status == "FAILED" for o in done.evaluation.given)
+    if given:
+        return f"{counted(given, 'alert')} answered by the alert template, which starts no script now"
+    return "nothing was started: every alert was given before (`--reset` forgets that)"

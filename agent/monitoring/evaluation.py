@@ -16,7 +16,7 @@ from sqlmodel import Session
 from agent.alerting.actions import PlannedAction
 from agent.alerting.occurrences import Occurrence
 from agent.content.definitions import MonitorDefinition
-from agent.errors import Conflict, ExeuntError
+from agent.errors import Conflict, ExeuntError, MonitorQueryError
 from agent.installation import Installation
 from agent.model.base import utcnow
 from agent.monitoring.bookkeeping import book_scan, locked_status, preview_scan, scans_so_far, store_error
@@ -102,7 +102,18 @@ def evaluate(
         if not dry_run:
             with installation.database.session() as session:
                 store_error(session, monitor_name, error, now=now)
+        if isinstance(error, MonitorQueryError):
+            raise MonitorQueryError(
+                f"monitor {monitor_name!r}, {_where(installation, monitor_name)}: {error}"
+            ) from error
         raise
+
+
+def _where(installation: Installation, monitor_name: str) -> str:
+    """The file in which the query is to be mended."""
+    monitor = installation.content.monitor(monitor_name)
+    sql = monitor.definition.sql
+    return str(monitor.file.parent / sql if sql is not None else monitor.file)
 
 
 def _attempt(installation: Installation, empty: Evaluation, started: float) -> Evaluation | None:

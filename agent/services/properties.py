@@ -277,8 +277,10 @@ def _checked(name: str, value: str) -> Declared | None:
     if declared is None:
         if not name.strip() or not name.isprintable() or name != name.strip():
             raise UsageError(f"a property's name is one line of text without blanks around it, not {name!r}")
-        if name.lower().startswith(RESERVED):
-            folded = {n.lower(): n for n in CATALOGUE}
+        folded = {n.lower(): n for n in CATALOGUE}
+        # Stored beside the one that was meant, a misspelt name would be ignored in silence.
+        misspelt = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.9)
+        if name.lower().startswith(RESERVED) or misspelt:
             near = [folded[n] for n in difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)]
             raise UsageError(f"there is no property {name!r}; did you mean {' or '.join(near or CATALOGUE)}?")
         return None

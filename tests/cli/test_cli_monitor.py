@@ -216,3 +216,27 @@ def test_nothing_matched_because_the_flagged_computer_is_offline(fleet: Cli) -> 
     result = fleet("monitor", "run", "Offboarding", "--yes", expect=4)
     assert "1 flagged computer offline" in result.stderr
     assert "exeunt inventory probe" in result.stderr
+
+
+def own_monitor(cli: Cli, sql: str) -> None:
+    """A monitor that opens tickets, and its query."""
+    folder = cli.workspace / "content" / "monitors"
+    (folder / "own.sql").write_text(sql)
+    (folder / "own.yaml").write_text(
+        'name: Own\ninterval: 300\nsql: own.sql\nalert_template: "△ Custom - Ticket Creation - Computer"\n'
+    )
+
+
+def test_what_became_of_rows_without_a_run_is_said(fleet: Cli) -> None:
+    own_monitor(fleet, "SELECT 1 AS TestValue, name AS IdentityField, computerid AS ComputerID FROM computers LIMIT 1")
+    first = fleet("monitor", "run", "Own", "--yes")
+    assert "1 alert answered by the alert template" in first.stderr and len(fleet.json("ticket", "list")) == 1
+    assert "every alert was given before" in fleet("monitor", "run", "Own", "--yes").stderr
+    flag(fleet)
+    assert "all were left out" in fleet("monitor", "run", "Offboarding", "--yes").stderr, "there is no child script"
+
+
+def test_an_error_of_a_query_names_monitor_and_file(fleet: Cli) -> None:
+    own_monitor(fleet, "SELECT 1 AS TestValue FROM computers")
+    said = fleet("monitor", "run", "Own", "--yes", expect=1).stderr
+    assert "monitor 'Own', " in said and "own.sql: the query gives no column" in said

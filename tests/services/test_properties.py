@@ -88,6 +88,8 @@ def test_a_value_that_cannot_be_is_refused(installation: Installation, name: str
         ("_sysOffboardingTicketOnSucess", "_sysOffboardingTicketOnSuccess"),
         ("RMMPlus_Accesskey", "RMMPlus_AccessKey"),
         ("_sysOffboardingX", "_sysOffboarding"),
+        ("_sysOfboardingAlertType", "_sysOffboardingAlertType"),
+        ("sysOffboardingTicketOnSuccess", "_sysOffboardingTicketOnSuccess"),
     ],
 )
 def test_a_typing_error_is_not_ignored(installation: Installation, typo: str, meant: str) -> None:
