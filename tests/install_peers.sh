@@ -15,6 +15,8 @@ busybox:busybox
 zsh:zsh
 shellcheck:shellcheck
 chromium:chromium
+gcc:gcc
+krb5-config:libkrb5-dev
 '
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -26,6 +28,9 @@ done
 if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     missing="$missing postgresql"
 fi
+
+# What the extra kerberos is compiled with, if the Python is the system's own.
+ls /usr/include/python3*/Python.h >/dev/null 2>&1 || missing="$missing python3-dev"
 
 # A domain controller: parts of it are no programs.
 if ! command -v samba >/dev/null 2>&1 || [ ! -d /usr/share/samba/setup ] || ! command -v ldbmodify >/dev/null 2>&1; then
