@@ -1,4 +1,4 @@
-"""What a function sees of a run on a contact, and one attempt at a step as the engine makes it."""
+"""What a function of Microsoft 365 sees of a run on the person of the test tenants."""
 
 from __future__ import annotations
 
@@ -6,57 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.errors import ExeuntError, StepError
-from agent.functions import registry
-from agent.functions.base import FinishedStep, Outcome
-from agent.installation import Installation
-from agent.running import acting
+from contact_context import ContactContext
 
 
 @dataclass
-class UserContext:
-    """What a function sees of a run on a contact. `finished` are the earlier steps of the run."""
+class UserContext(ContactContext):
+    """Every step is about Alex, unless it names somebody else."""
 
-    installation: Installation
-    credentials: dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]
-    places: dict[str, Any] = field(default_factory=lambda: {"client": {"name": "Contoso & Sons", "client_id": 1}})
-    run_id: str = "run1"
-    root_id: str = "root1"
-    step_id: str = "step1"
-    step_name: str = "Step"
     root_script: str = "Microsoft 365 Offboarding"
-    started_by: str = "tester"
-    target_kind: str = "contact"
-    target_id: int = 1
-    client_id: int = 1
-    plan: dict[str, Any] = field(default_factory=dict)
-    finished: list[FinishedStep] = field(default_factory=list)
-    states: dict[str, str] = field(default_factory=dict)
-
-    def credential(self, kind: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
-        return self.credentials.get(kind)
-
-    def finished_steps(self) -> list[FinishedStep]:
-        return self.finished
-
-    def state(self, variable: str) -> str | None:
-        return self.states.get(variable)
-
-    def set_state(self, variable: str, value: str) -> None:
-        self.states[variable] = value
-
-    def run(self, function: str, **values: Any) -> Outcome:
-        """One attempt at a step, as the engine makes it: an answer that was lost is settled by asking."""
-        found = registry.get(function)
-        parameters = found.Parameters.model_validate({"user": "alex@contoso.test", **values})
-        try:
-            return acting._settle(lambda: found.do(self, parameters), lambda: found.verify(self, parameters))  # type: ignore[arg-type]
-        except StepError as error:
-            return Outcome.failed(error)
-        except ExeuntError as error:
-            return Outcome.failed(acting._typed(error))
-
-    def verify(self, function: str, **values: Any) -> bool | None:
-        """What the function says of the state."""
-        found = registry.get(function)
-        return found.verify(self, found.Parameters.model_validate({"user": "alex@contoso.test", **values}))  # type: ignore[arg-type]
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"user": "alex@contoso.test"})
