@@ -52,6 +52,14 @@ def _no_control(value: str) -> str:
     return value
 
 
+def _day(value: Any) -> Any:
+    """Nothing is guessed: neither 31.12.2026 nor a number of seconds."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError(f"{value!r} is no date: write it as 2026-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 Text = Annotated[str, AfterValidator(_no_control)]
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_split)]
@@ -79,8 +87,8 @@ class UserInputs(BaseModel):
     # --- the person
     employee_email: Address = _input("", "E-mail address of the person who leaves", required=True)
     employee_id: Text = _input("", "Employee id of the HR system")
-    termination_date: date | None = _input(None, "Effective date, YYYY-MM-DD", required=True)
-    last_working_day: date | None = _input(None, "Last day in the office; default: the termination date")
+    termination_date: Day | None = _input(None, "Effective date, YYYY-MM-DD", required=True)
+    last_working_day: Day | None = _input(None, "Last day in the office; default: the termination date")
     termination_type: Literal["", "voluntary", "involuntary", "retirement", "contract_end"] = _input(
         "", "Why the person leaves", required=True
     )

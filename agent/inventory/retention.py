@@ -15,7 +15,7 @@ from agent.model.runs import RunState, RunStep, ScriptRun, StepState
 
 @dataclass(frozen=True)
 class DeletionRefusal:
-    """Why an account must not be deleted. `code`: legal_hold, not_offboarded, retention, backup, deletion_off."""
+    """Why an account must not be deleted. `code`: legal_hold, not_offboarded, retention, backup."""
 
     code: str
     reason: str

@@ -195,7 +195,7 @@ def _check(values: Mapping[str, Any]) -> None:
     if last and end and last > end:
         raise UsageError(f"last_working_day: {last} lies after the termination date {end}")
     leaver = values["employee_email"]
-    for name in (*RECEIVERS, "manager_email"):
+    for name in ("manager_email", *RECEIVERS):
         given = values[name] if isinstance(values[name], tuple) else (values[name],)
         if leaver and leaver in given:
             raise UsageError(f"{name}: {leaver} is the person who leaves")

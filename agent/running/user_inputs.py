@@ -148,7 +148,7 @@ def _drop_missing(
     session: Session, contact: Contact, asked: Asked, values: dict[str, Any], sources: dict[str, str]
 ) -> list[str]:
     """Receivers must be contacts of the same client. By hand: UsageError; else they are left out, and it is told."""
-    named = {n: v if isinstance(v, tuple) else (v,) for n in (*RECEIVERS, "manager_email") if (v := values[n])}
+    named = {n: v if isinstance(v, tuple) else (v,) for n in ("manager_email", *RECEIVERS) if (v := values[n])}
     reasons = not_there(session, contact.client_id, {a for addresses in named.values() for a in addresses})
     warnings: list[str] = []
     for name, addresses in named.items():

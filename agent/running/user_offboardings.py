@@ -21,6 +21,7 @@ from agent.inventory import contacts, field_values, places
 from agent.inventory.contacts import find_person
 from agent.inventory.effective import effective_values
 from agent.inventory.lookup import find, get, place_id
+from agent.inventory.retention import deletion_refusal
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding
 from agent.model.fields import Form
@@ -99,9 +100,12 @@ def check(session: Session, request: Request, *, actor: str) -> Checked:
         raise Conflict(f"{contact.name} is excluded: the extra field {EXCLUSION!r} is set on the person or around")
     given = dict(request.given or {})
     if given.get("delete_user") in (True, "1", "true", "yes"):
-        raise UsageError(
-            f"an account is not deleted at once: `{DELETION}` runs when the retention is over and nothing holds it back"
-        )
+        refusal = deletion_refusal(session, place_id(contact))
+        now = (
+            f"now it is refused: {refusal.reason}" if refusal
+            else f'nothing holds it back now: exeunt script run "{DELETION}" --contact id:{contact.contact_id}'
+        )  # fmt: skip
+        raise UsageError(f"an account is not deleted at once: `{DELETION}` runs when the retention is over; {now}")
     at = contacts.moment_of(request.at, contact.timezone) if request.at else None
     if at is not None and at < utcnow() - _LATE:
         raise UsageError(f"{request.at} lies in the past; leave the date out to offboard the person now")

@@ -143,3 +143,15 @@ def test_a_script_takes_every_value_as_its_parameter(said: dict[str, Any]) -> No
         value = coerce(name, definition.parameters[name], text)
         typed = getattr(found.values, name)
         assert value == (typed if isinstance(typed, bool | int) else parameter(typed))
+
+
+@pytest.mark.parametrize("text", ["31.12.2026", "1798675200", "2026-12-31T00:00:00", "tomorrow", "２０２６-12-31"])
+def test_a_date_is_not_guessed(text: str) -> None:
+    with pytest.raises(UsageError, match="is no date: write it as 2026-01-31"):
+        combine([Layer("given", {"termination_date": text})])
+
+
+def test_a_manager_who_leaves_is_told_as_such() -> None:
+    """Not as the delegate who follows from it."""
+    with pytest.raises(UsageError, match=r"^manager_email: a@x\.example is the person who leaves"):
+        combine([Layer("given", {"employee_email": "a@x.example", "manager_email": "A@x.example"})])

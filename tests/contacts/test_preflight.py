@@ -103,7 +103,7 @@ def test_what_the_records_say(installation: Installation, staff: People) -> None
     assert "equipment to give back: Laptop 7" in said(found, "info", "contact")
     gone = "jane@contoso.example belongs to somebody who is Terminated"
     assert said(found, "error", "contact") == [f"the manager {gone}"]
-    assert [m[:34] for m in said(found, "error", "inputs")] == ["mailbox_delegate: jane@contoso.exa"]
+    assert [m[:34] for m in said(found, "error", "inputs")] == ["manager_email: jane@contoso.exampl"]
     assert any(m.startswith("forward_to: jane@contoso.example") for m in said(found, "warning", "inputs"))
     with installation.database.session() as session:
         john = get(session, Contact, staff.john)

@@ -526,7 +526,16 @@ def test_a_step_that_deletes_has_no_place_in_an_offboarding(any_installation: In
 
 
 def test_a_wished_deletion_is_answered_with_the_way(any_installation: Installation, people: People) -> None:
-    with pytest.raises(UsageError, match="retention"):
+    with pytest.raises(UsageError, match="retention is over; now it is refused: John is Active"):
+        plan(any_installation, delete_user=True)
+
+
+def test_a_wished_deletion_that_nothing_holds_back_is_told_how(
+    any_installation: Installation, offboarded: People
+) -> None:
+    with pytest.raises(
+        UsageError, match=f"nothing holds it back now: exeunt script run .* --contact id:{offboarded.john}"
+    ):
         plan(any_installation, delete_user=True)
 
 
