@@ -33,8 +33,8 @@ log = structlog.get_logger()
 BROKEN_WAIT = 1.0
 #: Seconds for which a run's target and credentials count as known; after that they are looked at again when it starts.
 FRESH = 2.0
-#: Seconds between two looks for new runs of a client whose runs take long.
-LONGEST_POLL = 0.5
+#: Seconds between two looks for new runs of a client whose others take long, where no bell tells of them.
+BUSY_POLL = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Dispatcher:
         self._installation, self._port, self._executor = installation, port, executor
         self._per_client = min(settings.concurrency_per_client, settings.concurrency_total)
         self._free = settings.concurrency_total
-        self._poll = settings.queue_poll_seconds
+        self._poll = max(BUSY_POLL, settings.queue_poll_seconds)
         self._threads = ThreadPoolExecutor(settings.concurrency_total, thread_name_prefix="exeunt-run")
         self._lock, self._stopping = threading.Lock(), threading.Event()
         #: Clients that are served; who stands first is asked first for a run when a thread is free.
@@ -89,11 +89,9 @@ class Dispatcher:
         client = _Client(client_id)
         with self._lock:
             self._turns.append(client)
-        wait = self._poll
         try:
             while self._go_on(client):
-                # A new run of a client whose others take long is found by looking; less often the longer nothing happens.
-                wait = self._poll if client.look.wait(wait) else min(2 * wait, max(LONGEST_POLL, self._poll))
+                client.look.wait(self._poll)
         finally:
             with self._lock:
                 self._turns.remove(client)
