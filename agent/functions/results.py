@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.functions.base import FinishedStep
 from agent.model.runs import StepState
@@ -18,13 +19,15 @@ _OF_APPLICATION: Mapping[str, StepState] = {
 }
 
 
+#: Remark on what was looked for and not found: it counts as removed, but nobody shall think that it was here.
+ABSENT = "was not installed"
 #: The function that asks a package's criteria.
 CRITERIA = "package.check_criteria"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list: an application or script, and why it is there (None for a success)."""
+    """One line of a list: an application or script, and why it is there (a success: None, or that it was not installed)."""
 
     label: str
     reason: str | None = None
@@ -58,12 +61,25 @@ def entries_of(step: FinishedStep) -> list[tuple[StepState, Entry]]:
     """What a step adds: one entry per application that it was about, else one of its own label."""
     applications = step.result.get("applications")
     if not applications:
-        said = (step.error or {}).get("message")
+        said = (step.error or {}).get("message") or (ABSENT if _absent(step.result) else None)
         return [(step.state, Entry(step.label, str(said) if said else None))]
     return [
-        (_OF_APPLICATION[a["outcome"]], Entry(str(a["name"]), "; ".join(map(str, a.get("reasons") or ())) or None))
+        (
+            _OF_APPLICATION[a["outcome"]],
+            Entry(str(a["name"]), ABSENT if _absent(a) else "; ".join(map(str, a.get("reasons") or ())) or None),
+        )
         for a in applications
     ]
+
+
+def absent_names(result: Mapping[str, Any], label: str) -> list[str]:
+    """What a step with this result and label looked for and did not find."""
+    applications = result.get("applications") or ()
+    return [str(a["name"]) for a in applications if _absent(a)] or ([label] if _absent(result) else [])
+
+
+def _absent(result: Mapping[str, Any]) -> bool:
+    return result.get("outcome") == "already_absent"
 
 
 def labels_in(step: FinishedStep, state: StepState) -> list[str]:
@@ -81,7 +97,8 @@ def result_lists(steps: Iterable[FinishedStep]) -> ResultLists:
     for step in steps:
         for state, entry in entries_of(step) if step.in_child else ():
             if state in places:
-                places[state].append(entry if state != StepState.SUCCEEDED else Entry(entry.label))
+                known = state != StepState.SUCCEEDED or entry.reason == ABSENT
+                places[state].append(entry if known else Entry(entry.label))
         if step.function == CRITERIA and step.state is StepState.SKIPPED:
             lists.not_started.append(Entry(step.label, str(step.result.get("reason", ""))))
     return lists

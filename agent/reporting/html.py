@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from agent.functions.results import absent_names
 from agent.reporting.exit_view import View
 from agent.reporting.words import duration_text, moment_text, stamp_text, state_word
 
@@ -35,5 +36,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"moment": moment_text, "stamp": stamp_text, "state": state_word}
-    environment.globals |= {"duration": duration_text}
+    environment.globals |= {"duration": duration_text, "absent": absent_names}
     return environment

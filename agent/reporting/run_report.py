@@ -14,6 +14,7 @@ from sqlmodel import Session, col, or_, select
 
 from agent.audit import mask
 from agent.errors import NotFound
+from agent.functions.results import ABSENT, absent_names
 from agent.model.monitors import Alert
 from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
@@ -217,6 +218,9 @@ def _remarks(step: Mapping[str, Any]) -> list[str]:
         lines += [f"{word}: {error[word]}" for word in ("impact", "remediation") if error[word]]
     if step["state"] == "skipped" and result.get("reason"):
         lines.append(str(result["reason"]))
+    absent = absent_names(result, step["label"])
+    if absent:
+        lines.append(f"{ABSENT}: {', '.join(absent)}")
     if step["attempts"] > 1:
         lines.append(f"{step['attempts']} attempts")
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent.functions.results import ABSENT, absent_names
 from agent.reporting.exit_view import Block, View
 from agent.reporting.words import duration_text, moment_text, state_word
 
@@ -65,6 +66,8 @@ def _step(step: Mapping[str, Any]) -> tuple[str, ...]:
     remarks = [error.get("message"), error.get("impact"), error.get("remediation")]
     if step["state"] == "skipped":
         remarks.append(result.get("reason"))
+    absent = absent_names(result, step["label"])
+    remarks.append(f"{ABSENT}: {', '.join(absent)}" if absent else None)
     return (
         step["label"], step["script"], state_word(step["state"]), duration_text(step["started_at"], step["finished_at"]),
         " · ".join(str(r) for r in remarks if r),

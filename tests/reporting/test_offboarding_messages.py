@@ -13,7 +13,7 @@ from agent.errors import StepError
 from agent.functions import registry
 from agent.functions.base import FinishedStep
 from agent.functions.offboarding import how_to_tell
-from agent.functions.results import result_lists
+from agent.functions.results import absent_names, result_lists
 from agent.installation import Installation
 from agent.model.administration import SystemProperty
 from agent.model.places import Computer
@@ -293,6 +293,12 @@ def test_lists_count_each_application_and_only_children() -> None:
     lists = result_lists(steps)
     assert lists.labels() == {"success": ["A", "B"], "failure": ["C"], "reboot_needed": ["D"], "unknown": ["E"]}
     assert lists.failure[0].reason == "locked; again" and not lists.everything_came_off
+    # "Removed" of what was never there, such as a misspelt name, would prove too much.
+    assert [entry.reason for entry in lists.success] == [None, "was not installed"]
+    assert absent_names(steps[0].result, "x") == ["B"]
+    agent = FinishedStep("A", "s", "agent.remove", StepState.SUCCEEDED, "it", {"outcome": "already_absent"}, None, True)
+    assert [entry.reason for entry in result_lists([agent]).success] == ["was not installed"]
+    assert absent_names(agent.result, "it") == ["it"]
 
 
 def test_a_message_of_another_client_is_refused(installation: Installation, two_clients: Any, story: Any) -> None:
