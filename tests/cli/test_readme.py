@@ -28,7 +28,9 @@ def commands(file: Path) -> Iterator[str]:
                 yield command
 
 
-@pytest.mark.parametrize("name", ["README.md", "scripts/README.md", "docs/packages.md", "docs/console.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "scripts/README.md", "docs/packages.md", "docs/console.md", "docs/windows.md"]
+)
 def test_every_command_runs(name: str, tmp_path: Path) -> None:
     found = [c for c in commands(ROOT / name) if c.split()[0] not in ("make", "git", "pip", "pipx", "python3", ".")]
     assert found, f"{name} shows no commands"
