@@ -13,12 +13,12 @@ from agent.cli.lazy import command
 from agent.cli.output import say
 from agent.cli.places import one_place, place_options
 from agent.errors import UsageError
-from agent.inventory import lookup, places
+from agent.inventory import contacts, lookup, places
 from agent.inventory.columns import PLATFORMS, TRANSPORTS
 from agent.inventory.local_facts import register
 from agent.inventory.lookup import place_id
 from agent.model.fields import Form
-from agent.model.places import Client, Computer, Location
+from agent.model.places import Client, Computer, Contact, Location
 
 _external_id = click.option("--external-id", help="Its id elsewhere, such as in your PSA; else one is made.")
 _location = click.option("--location", required=True, help="`Client/Location`, or the location's id.")
@@ -169,19 +169,27 @@ def set_columns(caller: Caller, values: tuple[str, ...], **given: str | None) ->
     say(f"{path}: {', '.join(changes)} stored")
 
 
-@command(inventory, "move", "exeunt inventory move --computer Contoso/HQ/PC1 --to Contoso/Branch")
-@click.option("--computer", required=True, help="The computer: path of names, id or external id.")
+@command(
+    inventory, "move", "exeunt inventory move --computer Contoso/HQ/PC1 --to Contoso/Branch",
+    'exeunt inventory move --contact "Contoso/Jane Doe" --to Contoso/Branch',
+)  # fmt: skip
+@place_options(Form.COMPUTER, Form.CONTACT)
 @click.option("--to", "location", required=True, help="The new location: `Client/Location` or id.")
-@click.option("--allow-move", is_flag=True, help="Also to a location of another client.")
+@click.option("--allow-move", is_flag=True, help="A computer also to a location of another client.")
 @pass_caller
-def move(caller: Caller, computer: str, location: str, allow_move: bool) -> None:
-    """Put a computer at another location."""
+def move(caller: Caller, location: str, allow_move: bool, **given: str | None) -> None:
+    """Put a computer at another location, or a person at another one of the same client."""
     with caller.installation.database.session() as session:
-        found = lookup.find(session, Computer, computer)
-        where = lookup.find(session, Location, location)
-        places.move(session, found, place_id(where), actor=caller.actor, allow_move=allow_move)
-        path = lookup.path(session, found)
-    say(f"computer {found.computer_id}: {path}")
+        _, place = one_place(session, **given)
+        where = place_id(lookup.find(session, Location, location))
+        if isinstance(place, Contact):
+            contacts.move(session, place, where, actor=caller.actor)
+            done = f"contact {place.contact_id}: {place.name} is at {location}"
+        else:
+            assert isinstance(place, Computer)
+            places.move(session, place, where, actor=caller.actor, allow_move=allow_move)
+            done = f"computer {place.computer_id}: {lookup.path(session, place)}"
+    say(done)
 
 
 @command(inventory, "retire", "exeunt inventory retire --computer Contoso/HQ/PC1")

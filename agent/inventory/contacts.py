@@ -11,9 +11,9 @@ from sqlmodel import Session, col, select
 from agent import audit
 from agent.errors import Conflict, NotFound, UsageError
 from agent.inventory.columns import read_time
-from agent.inventory.lookup import find, place_id
+from agent.inventory.lookup import find, get, place_id
 from agent.model.base import new_id, utcnow
-from agent.model.places import EQUIPMENT_STATES, Contact, Equipment
+from agent.model.places import EQUIPMENT_STATES, Contact, Equipment, Location
 
 #: Who has left gets nothing any more.
 GONE = ("Terminated", "Inactive", "Former Employee")
@@ -85,6 +85,26 @@ def moment_of(text: str, timezone: str) -> datetime | None:
 def day_begins(day: str) -> datetime:
     """When a bare date (YYYY-MM-DD) has begun everywhere, in UTC."""
     return datetime.combine(date.fromisoformat(day), DAY_HAS_BEGUN)
+
+
+def move(session: Session, contact: Contact, location_id: int, *, actor: str) -> None:
+    """Put a person at another location of the same client. Raises NotFound, Conflict for another client's location.
+
+    Whoever works for another client is another contact there: accounts and history stay with the client.
+    """
+    target = get(session, Location, location_id)
+    if target.client_id != contact.client_id:
+        raise Conflict(f"{contact.name} stays with the client: add the person anew at the other one")
+    old = contact.location_id
+    if old == location_id:
+        return
+    contact.location_id = location_id
+    session.add(contact)
+    session.flush()
+    audit.record(
+        session, actor=actor, action="contact.move", object_kind="contact", object_id=place_id(contact),
+        client_id=contact.client_id, details={"old": {"location_id": old}, "new": {"location_id": location_id}},
+    )  # fmt: skip
 
 
 # --- equipment

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from people_help import People, add_people, write_children
 from sqlmodel import select
 
+from agent import audit
 from agent.cli.main import main
 from agent.cli.offboard_list import relative
 from agent.content.user_inputs import INPUTS
@@ -356,3 +357,19 @@ def test_relative_times() -> None:
     assert relative(now + timedelta(days=3, minutes=1), now=now) == "in 3 days"
     assert relative(now - timedelta(hours=1), now=now) == "1 hour ago"
     assert relative(now - timedelta(days=400), now=now) == "1 year ago"
+
+
+def test_a_person_moves_within_the_client_only(
+    exeunt: Run, installation: Installation, staff: People, two_clients: Places
+) -> None:
+    with installation.database.session() as session:
+        ours = places.add_location(session, client_id=two_clients.contoso, name="Branch", actor="ann").location_id
+        theirs = places.add_location(session, client_id=two_clients.fabrikam, name="Depot", actor="ann").location_id
+    exeunt("inventory", "move", "--contact", f"id:{staff.john}", "--to", f"id:{ours}")
+    assert "stays with the client" in exeunt(
+        "inventory", "move", "--contact", f"id:{staff.john}", "--to", f"id:{theirs}", "--allow-move", expect=2
+    )
+    with installation.database.reading() as session:
+        john = get(session, Contact, staff.john)
+        assert (john.client_id, john.location_id) == (two_clients.contoso, ours)
+        assert [e.details["new"] for e in audit.entries(session, action="contact.move")] == [{"location_id": ours}]
