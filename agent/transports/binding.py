@@ -230,10 +230,12 @@ class Announcement:
     """Takes the line `<mark> <process id>` out of a standard error stream. What stood before it is passed on."""
 
     _PATIENCE = 65_536
+    #: Of any mark: a pattern for each would cost more than the whole stream.
+    _LINE = re.compile(rb"(?m)^(\S+) (\d{1,10})\r?\n")
 
     def __init__(self, mark: str) -> None:
         self.pid: int | None = None
-        self._line = re.compile(rb"(?m)^" + mark.encode() + rb" (\d{1,10})\r?\n")
+        self._mark = mark.encode()
         self._held: bytes | None = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -241,13 +243,13 @@ class Announcement:
         if self._held is None:
             return data
         self._held += data
-        found = self._line.search(self._held)
+        found = next((line for line in self._LINE.finditer(self._held) if line[1] == self._mark), None)
         if found is None and len(self._held) < self._PATIENCE:
             return b""
         held, self._held = self._held, None
         if found is None:
             return held
-        self.pid = int(found[1])
+        self.pid = int(found[2])
         return held[: found.start()] + held[found.end() :]
 
     def rest(self) -> bytes:

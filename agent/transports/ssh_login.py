@@ -25,6 +25,8 @@ logging.getLogger(_WIRE_LOG).setLevel(logging.CRITICAL)
 _SILENCE = 60
 #: Cheapest first: the exchange is most of what a connection costs.
 _KEX_FIRST = "curve25519-sha256@libssh.org"
+#: RFC 5647: they authenticate as well, where paramiko would compare each packet's checksum byte by byte in Python.
+_CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _KEY_CLASSES: dict[bytes, type[paramiko.PKey]] = {
     b"ssh-ed25519": paramiko.Ed25519Key, b"ecdsa-sha2-": paramiko.ECDSAKey, b"ssh-rsa": paramiko.RSAKey
 }  # fmt: skip
@@ -158,6 +160,7 @@ def _handshake(link: socket.socket | paramiko.Channel, hop: Hop, options: SshOpt
     transport.banner_timeout = transport.auth_timeout = transport.channel_timeout = options.connect_seconds
     preferences = transport.get_security_options()
     preferences.kex = sorted(preferences.kex, key=lambda name: name != _KEX_FIRST)
+    preferences.ciphers = sorted(preferences.ciphers, key=lambda name: name not in _CIPHERS_FIRST)
     preferences.key_types = sorted(preferences.key_types, key=lambda name: not known.has_type(name))
     done = threading.Event()
     try:
