@@ -97,6 +97,8 @@ class ScriptRun(SQLModel, table=True):
         ),
         # Before a run is planned, its target's others are looked for: without reading the whole history.
         Index("runs_of_a_target", "target_kind", "target_id"),
+        # A run's children; and all others counted by state at each scrape of /metrics, from the index alone.
+        Index("runs_by_parent_and_state", "parent_id", "state"),
         # Webhooks tell of what ended since their last round.
         Index(
             "finished_root_runs", "finished_at",
@@ -105,7 +107,7 @@ class ScriptRun(SQLModel, table=True):
     )  # fmt: skip
     id: str = Field(default_factory=new_id, primary_key=True)
     plan_id: str | None = Field(default=None, foreign_key="plan.id", index=True)
-    parent_id: str | None = Field(default=None, foreign_key="script_run.id", index=True)
+    parent_id: str | None = Field(default=None, foreign_key="script_run.id")
     #: Position among the parent's steps.
     position: int = 0
     script: str

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 from api_help import token_of
+from sqlalchemy import event
 from web_help import Console, console_at, serving
 
 from agent.installation import Installation
@@ -14,6 +15,7 @@ from agent.model.monitors import MonitorStatus
 from agent.model.runs import ScriptRevision, ScriptRun
 from agent.running.liveness import Liveness
 from agent.services import mail
+from agent.web.health import Figures
 
 
 def test_it_lives_and_says_what_it_lacks(console: Console) -> None:
@@ -77,3 +79,21 @@ def test_a_setting_opens_them_to_this_machine(installation: Installation, two_cl
     with serving(found) as address, console_at(found, two_clients, address) as console:  # type: ignore[arg-type]
         assert console.nobody.client.get("/metrics").status_code == 200
     found.database.close()
+
+
+def test_a_scrape_does_not_read_every_run(installation: Installation, two_clients: object) -> None:
+    """A run's row is large, and there may be a million: what counts them reads an index and nothing else."""
+    asked: list[tuple[str, object]] = []
+
+    def remember(connection: object, cursor: object, statement: str, parameters: object, *more: object) -> None:
+        if "script_run" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(installation.database.engine, "before_cursor_execute", remember)
+    assert list(Figures(installation).collect())
+    event.remove(installation.database.engine, "before_cursor_execute", remember)
+    assert len(asked) == 2
+    with installation.database.engine.connect() as connection:
+        plans = [str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p).all()) for s, p in asked]
+    assert "COVERING INDEX runs_by_parent_and_state" in plans[0] and "USING INDEX" in plans[1]
+    assert "TEMP B-TREE" not in plans[0] and "SCAN" not in " ".join(plans)
