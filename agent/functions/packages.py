@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -165,6 +166,12 @@ class NoteParameters(BaseParameters):
     notify: dict[str, Any] | None = None
 
 
+def _tells(notify: Notify) -> str:
+    """Who would be told, and when, for people: `{{ manager }}` is the manager."""
+    names = [re.sub(r"^\{\{\s*(\w+)\s*\}\}$", r"the person's \1", r) for r in notify.recipients]
+    return f"tell {' and '.join(names)}" + ("" if notify.on == "always" else " if it was not done")
+
+
 class NoteChild(Function[NoteParameters]):
     """Notes that a child script is over: raises the sequence, comments the ticket, tells who is to be told."""
 
@@ -179,7 +186,7 @@ class NoteChild(Function[NoteParameters]):
         """What would be done."""
         parts = [f"raise {SEQUENCE} to {parameters.number}"] if parameters.number is not None else []
         parts += ["comment the ticket"] if parameters.comment else []
-        parts += [f"tell {', '.join(parameters.notify['recipients'])}"] if parameters.notify else []
+        parts += [_tells(Notify.model_validate(parameters.notify))] if parameters.notify else []
         return f"after {parameters.child}: {', '.join(parts) or 'nothing'}"
 
     def do(self, context: Context, parameters: NoteParameters) -> Outcome:

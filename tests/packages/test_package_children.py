@@ -12,6 +12,7 @@ from sqlmodel import select
 from system_functions import Comment, acts
 
 from agent.content.packages import PHASES, WRAPPER
+from agent.functions import registry
 from agent.installation import Installation
 from agent.inventory import extra_fields, field_values
 from agent.model.contacts import ContactOffboarding
@@ -236,3 +237,13 @@ def test_the_plan_fixes_what_it_knows_and_what_is_missing_fails_its_step(
     assert (failed.state, (failed.error or {})["type"]) == ("failed", "missing_value")
     assert "{{ aero_id }}" in (failed.error or {})["message"]
     assert len(acts(tmp_path)) == 1
+
+
+def test_the_preview_says_in_words_who_is_told_and_when() -> None:
+    note = {"child": "Zoom - Offboarding", "package": "Zoom", "steps": 1, "number": 3, "comment": False}
+    told = {"on": "failure", "recipients": ["{{ manager }}", "it@x.example"]}
+    function = registry.get("package.note_child")
+    said = function.preview(function.Parameters.model_validate({**note, "notify": told}))
+    assert said.endswith("tell the person's manager and it@x.example if it was not done")
+    said = function.preview(function.Parameters.model_validate({**note, "notify": {**told, "on": "always"}}))
+    assert said.endswith("tell the person's manager and it@x.example")
