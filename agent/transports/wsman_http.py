@@ -16,7 +16,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 # At DEBUG they write whole messages, secrets included, and tokens from which a password can be guessed.
-for _library in ("pypsrp", "spnego", "requests_ntlm"):
+for _library in ("pypsrp", "spnego", "requests_ntlm", "requests_credssp"):
     logging.getLogger(_library).setLevel(logging.INFO)
 
 #: Largest answer taken, in bytes. WinRM's own envelopes are at most 500 KiB unless its limit was raised.

@@ -17,6 +17,7 @@ import spnego
 from pypsrp.encryption import WinRMEncryption
 from pypsrp.negotiate import HTTPNegotiateAuth
 from requests.auth import AuthBase
+from spnego.exceptions import BadMechanismError
 
 from agent import kerberos
 from agent.errors import CannotConnect, SettingsError
@@ -49,7 +50,7 @@ class SignIn:
         if options.auth == "credssp":
             return _credssp(options.username, self._target.password)
         credentials, provider = self._credentials()
-        return HTTPNegotiateAuth(
+        return _Handler(
             # Annotated as text; pyspnego, which gets it, takes credentials.
             username=credentials,
             auth_provider=provider,
@@ -77,6 +78,19 @@ class SignIn:
             # No KDC for this name, as with an account of the machine itself. What a KDC has refused is not tried again.
             self._tickets = None
             return [password], "ntlm"
+
+
+class _Handler(HTTPNegotiateAuth):
+    """pypsrp's handler, which otherwise takes an offer of other ways for an answer without sense."""
+
+    def response_hook(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        offered = response.headers.get("WWW-Authenticate", "nothing")
+        wanted = ["Negotiate", "Kerberos"] if self.auth_provider == "kerberos" else ["Negotiate", "Kerberos", "NTLM"]
+        if response.status_code == 401 and not any(way.lower() in offered.lower() for way in wanted):
+            raise BadMechanismError(context_msg=f"the host offers {offered}, not {' or '.join(wanted)}")
+        handle: Any = super().response_hook
+        handled: requests.Response = handle(response, **kwargs)
+        return handled
 
 
 def _missing(way: str) -> str | None:

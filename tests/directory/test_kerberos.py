@@ -145,14 +145,24 @@ def test_a_realm_that_nothing_is_known_about_is_permanent(connect: Connect, peer
     assert error.permanent and "krb5.conf" in str(error)
 
 
-def test_negotiate_falls_back_to_ntlm_where_there_is_no_kdc(
-    connect: Connect, tmp_path: Path, output: Collecting
+@pytest.mark.parametrize(
+    ("user", "host"), [(f"local@{DEAD}", HOSTS["aes"]), (CONTOSO, "stranger.corp.example.test")], ids=["kdc", "host"]
+)
+def test_negotiate_falls_back_to_ntlm(
+    connect: Connect, tmp_path: Path, output: Collecting, user: str, host: str
 ) -> None:
-    user = f"local@{DEAD}"
-    with Peer({user: "other-word"}, tmp_path / "accounts", ways=("negotiate",)) as peer:
+    """Without a KDC for the account, and without a ticket for the host."""
+    with Peer({user: PASSWORD}, tmp_path / "accounts", ways=("negotiate",)) as peer:
         peer.handle("Do-It", lambda call: call.output("done"))
-        assert output(connect(peer, user, "other-word", auth="negotiate"), BODY).code == 0
+        assert output(connect(peer, user, auth="negotiate", kerberos_hostname=host), BODY).code == 0
         assert {s.by for s in peer.sign_ins} == {"ntlm"}
+
+
+def test_a_host_that_does_not_offer_it(connect: Connect, tmp_path: Path, output: Collecting) -> None:
+    with Peer({CONTOSO: PASSWORD}, tmp_path / "accounts", ways=("ntlm", "basic")) as peer:
+        error = refused(connect(peer), output, AccessDenied)
+        assert error.permanent and "offers NTLM, Basic" in str(error)
+        assert not peer.sign_ins and not peer.refused
 
 
 def test_a_keytab_takes_the_place_of_the_password(
