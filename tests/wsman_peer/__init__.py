@@ -11,9 +11,10 @@ What is not ours: PSRP is psrpcore's server side, authentication and message enc
 WS-Man envelope [MS-WSMV], with the unmodified clients pywinrm and pypsrp against it.
 
 A script body is emulated by a handler (`handlers.Call` says what it can do): **there is no PowerShell here**, so a test
-with this peer says how a body's values, streams and end travel, and nothing about what a `.ps1` file does. cmd shells
-run /bin/sh. Missing: Connect from a second client, limits other than the number of shells and the size of an
-answer, checks of `mustUnderstand`.
+with this peer says how a body's values, streams and end travel, and nothing about what a `.ps1` file does. Once there are
+`service.handlers.cmdlets`, those are all that runs, as with a constrained session configuration. cmd shells run /bin/sh.
+Missing: Connect from a second client, limits other than the number of shells and the size of an answer, checks of
+`mustUnderstand`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import pytest
 import requests
 import winrm
 from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.serializer import TaggedValue
 from pypsrp.shell import SignalCode, WinRS
 from pypsrp.wsman import SelectorSet, WSMan
 
@@ -82,6 +83,24 @@ def test_commands_keep_their_parameters(peer: Peer, connection: WSMan) -> None:
     with RunspacePool(connection) as pool, PowerShell(pool) as pipeline:
         pipeline.add_cmdlet("Get-Thing").add_parameter("Name", "a b").add_parameter("Count", 3)
         assert pipeline.invoke() == [{"Name": "a b", "Count": 3}]
+
+
+def test_where_only_cmdlets_are_shown_nothing_else_runs(peer: Peer, connection: WSMan) -> None:
+    taken: list[Any] = []
+
+    def get(call: Call) -> None:
+        taken.append((call.user, call.cmdlet, {n: type(v).__name__ for n, v in call.arguments.items()}))
+
+    peer.service.handlers.cmdlets["Get-Thing"] = get
+    with RunspacePool(connection) as pool:
+        cmdlet = PowerShell(pool)
+        cmdlet.add_cmdlet("Get-Thing").add_parameters({"One": 1, "Big": TaggedValue("I64", 1), "Raw": b"\0"})
+        assert cmdlet.invoke() == [] and not cmdlet.streams.error
+        assert taken == [(USER, "Get-Thing", {"One": "PSInt", "Big": "PSInt64", "Raw": "PSByteArray"})]
+        for refused in (PowerShell(pool).add_cmdlet("Get-Other"), PowerShell(pool).add_script("Get-Thing")):
+            refused.invoke()
+            assert refused.had_errors and refused.streams.error[0].fq_error == "CommandNotFoundException"
+    assert len(taken) == 1
 
 
 def test_an_unknown_script_fails(peer: Peer, connection: WSMan) -> None:
