@@ -71,6 +71,10 @@ class Remove(Function[RemoveParameters]):
             f"the agent, and wait up to {parameters.wait:g} seconds for its completion marker"
         )
 
+    def label(self, parameters: RemoveParameters, step_name: str) -> str:
+        """As it stands among the removed applications."""
+        return "Automate agent"
+
     def verify(self, context: Context, parameters: RemoveParameters) -> bool | None:
         """Whether the agent is gone."""
         answer = _look(context, parameters)

@@ -49,6 +49,10 @@ class Uninstall(Function[UninstallParameters]):
         which = f" of the instance {parameters.instance}" if parameters.instance else ""
         return f"Remove the ScreenConnect agent{which} by the first method that works, and verify that it is gone"
 
+    def label(self, parameters: UninstallParameters, step_name: str) -> str:
+        """As it stands among the removed applications."""
+        return "ScreenConnect agent"
+
     def verify(self, context: Context, parameters: UninstallParameters) -> bool | None:
         """Whether no agent of that instance is there."""
         found, trouble, _ = _look(context, _wanted(context, parameters))

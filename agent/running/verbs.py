@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, bindparam, update
+from sqlalchemy import Row, bindparam, or_, update
 from sqlmodel import Session, col, select
 
 from agent import audit
@@ -190,11 +190,19 @@ def retry(installation: Installation, given: str, *, actor: str, reason: str | N
 
 
 def _find_plan(session: Session, given: str) -> Plan:
-    plan = session.get(Plan, given)
-    if plan is not None:
-        return plan
-    run = find_run(session, given)
-    return load_plan(session, run.plan_id or "")
+    """By its id or that of one of its runs, or the only beginning of either. Raises NotFound, UsageError."""
+    runs = select(ScriptRun.plan_id).where(col(ScriptRun.parent_id).is_(None), _begins(col(ScriptRun.id), given))
+    plans = select(Plan).where(or_(_begins(col(Plan.id), given), col(Plan.id).in_(runs))).limit(2)
+    found = session.exec(plans).all() if given else []
+    if not found:
+        raise NotFound(f"there is no plan and no run {given!r}; `exeunt run plans` and `exeunt run list` show them")
+    if len(found) > 1:
+        raise UsageError(f"several plans begin with {given!r}, or hold runs that do: write more of the id")
+    return found[0]
+
+
+def _begins(column: Any, given: str) -> Any:
+    return column.startswith(given, autoescape=True)
 
 
 def _check_approval(

@@ -251,3 +251,17 @@ def test_a_plan_that_was_never_released_is_released_by_the_next_worker(
     with installation.database.reading() as session:
         waiting = session.get(ScriptRun, held.run_ids[0])
     assert waiting is not None and waiting.state == RunState.HELD
+
+
+def test_a_plan_is_named_by_its_beginning_if_that_is_one_plan(installation, two_clients, small_wrapper) -> None:
+    """As runs are; what is approved must not be a guess between two."""
+    first = store_plan(installation, draft(installation, [two_clients.contoso_computers[0]], monitor="Offboarding"))
+    with installation.database.session() as session:
+        assert verbs._find_plan(session, first.id[:8]).id == first.id
+        assert verbs._find_plan(session, first.run_ids[0][:8]).id == first.id
+        for nothing in ("", "zz", "%"):
+            with pytest.raises(NotFound, match="no plan and no run"):
+                verbs._find_plan(session, nothing)
+        session.add(Plan(id=first.run_ids[0][:8] + "plan", created_by="ann", state="held"))
+        with pytest.raises(UsageError, match="several plans"):
+            verbs._find_plan(session, first.run_ids[0][:8])
