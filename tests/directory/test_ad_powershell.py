@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import samba_peer as samba
 from cmdlet_peer import ActiveDirectory, DomainAccounts, failure
-from peers import free_port
+from peers import free_port, require_extra
 from psrpcore.types import PSSecureString
 from wsman_peer import Peer
 
@@ -248,3 +249,32 @@ def test_a_credential_is_tried_before_somebody_leaves(installation: Installation
     said = f"signed in as {samba.DOMAIN}\\svc-contoso at {samba.ROOT_DN}"
     found = works(installation, int(getattr(stored, "id", stored)))
     assert found[0] and found[1].startswith(said)
+
+
+def test_kerberos_signs_in(context: Make, domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and ticket, over HTTP, where the ticket's key encrypts the messages; the account is the credential's."""
+    require_extra("kerberos", "gssapi", "krb5")
+    import kerberos_peer
+
+    host, account = kerberos_peer.HOSTS["aes"], f"svc-contoso@{samba.REALM}"
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *rest, **more: real("127.0.0.1" if name == host else name, *rest, **more)
+    )
+    user, passwords = domain.user("Ticket"), {account: samba.PASSWORD}
+    module = ActiveDirectory(domain.controller, passwords)
+    with kerberos_peer.realm(domain, tmp_path), Peer({}, tmp_path / "accounts", ways=("kerberos",)) as peer:
+        module.serve(peer)
+        settings = {"controllers": [f"{host}:{peer.port}"], "psrp_auth": "kerberos", "psrp_tls": False}
+        with pytest.raises(StepError, match="user@REALM"):
+            context(**settings).call("ad.disable_account", account=user.mail)
+        made = context(**settings, username=account)
+        assert made.call("ad.disable_account", account=user.mail).result["account_disabled"]
+        assert made.call("ad.reset_password", account=user.mail).result["password_reset"]
+        assert not peer.shells
+        assert made.given is not None
+        made.given = (made.given[0], {"password": "Wrong.Secret.Pw1"})
+        with pytest.raises(AccessDenied) as refused:
+            made.call("ad.disable_account", account=user.mail)
+        assert refused.value.typed is not None and refused.value.typed.code == "sign_in"
+    module.close()
