@@ -187,6 +187,15 @@ class UserInputs(BaseModel):
     remove_teams_phone: bool = _input(True, "Take the Teams telephone number away", act=True)
     # --- phase 5: things and tasks
     equipment_to_return: Items = _input((), "Equipment to give back, with semicolons")
+    asset_return_owner: Text = _input(
+        "Facilities", "Who collects badge, keys and parking permit", field="asset_return_owner"
+    )
+    asset_return_days: Annotated[int, Field(ge=0, le=365)] = _input(
+        0, "Days after the last working day by which everything must be back", field="asset_return_days"
+    )
+    asset_reminder_recipients: Addresses = _input(
+        (), "Who is reminded of what is not back, beside the manager", field="asset_reminder_recipients"
+    )
     it_offboarding_checklist_template: Items = _input(
         (), "Further manual tasks, with semicolons", field="it_offboarding_checklist_template"
     )

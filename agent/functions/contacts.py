@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import Field
@@ -117,6 +117,12 @@ class ReturnListParameters(BaseParameters):
 
     items: str = ""
     due: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    #: Days after `due` until which it may come back.
+    in_days: int = Field(0, ge=0, le=365)
+
+    def last_day(self) -> str | None:
+        """The day on which all must be back (YYYY-MM-DD), None: nobody said."""
+        return (date.fromisoformat(self.due) + timedelta(days=self.in_days)).isoformat() if self.due else None
 
 
 class CreateReturnList(Function[ReturnListParameters]):
@@ -146,7 +152,7 @@ class CreateReturnList(Function[ReturnListParameters]):
             if not out:
                 return Outcome.skipped("nothing is on record that must be given back")
             for item in out:
-                item.due = item.due or parameters.due or None
+                item.due = item.due or parameters.last_day()
                 session.add(item)
             ticket = tickets.open_or_comment(
                 session, key=target_key(context, "equipment"), origin=f"step:{context.step_id}",

@@ -152,11 +152,11 @@ def _keep_on_record(session: Session, contact: Contact, resolved: Resolved, acto
     values = {n: parameter(getattr(resolved.values, n)) for n in _ON_RECORD if resolved.sources[n] == "given"}
     places.change(session, contact, actor=actor, **values)
     names = {item.name.casefold() for item in contacts.equipment_of(session, contact_id=contact.contact_id)}
+    last = resolved.values.last_working_day
+    due_on = last + timedelta(days=resolved.values.asset_return_days) if last else None
     for name in resolved.values.equipment_to_return:
         if name.casefold() not in names:
-            contacts.assign(
-                session, contact, name, actor=actor, due=parameter(resolved.values.last_working_day) or None
-            )
+            contacts.assign(session, contact, name, actor=actor, due=parameter(due_on) or None)
     given = "; ".join(f"{n}={parameter(getattr(resolved.values, n))}" for n in INPUTS if resolved.sources[n] == "given")
     if given:
         field_values.set_value(session, Form.CONTACT, place_id(contact), OPTIONS_FIELD, given, actor=actor)

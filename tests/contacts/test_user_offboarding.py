@@ -17,7 +17,7 @@ from agent import audit
 from agent.errors import Conflict, NotFound, UsageError
 from agent.functions import registry
 from agent.installation import Installation
-from agent.inventory import field_values, places
+from agent.inventory import contacts, field_values, places
 from agent.inventory.contacts import day_begins
 from agent.inventory.lookup import get
 from agent.inventory.retention import deletion_refusal
@@ -644,3 +644,25 @@ def test_backups_go_when_the_policy_says_so_and_no_hold_stands(
         (entry,) = audit.entries(session, action="backup.delete", object_kind="backup", object_id="contoso/r-mailbox")
         assert entry.details["store"] == str(store)
     assert monitor(any_installation, engine, "Backups Over").evaluation.matched == ()
+
+
+def test_how_things_come_back_is_the_clients_own(
+    any_installation: Installation, people: People, engine: PlayedEngine
+) -> None:
+    """Who collects them and until when; the other client's people keep what is shipped."""
+    with any_installation.database.session() as session:
+        client = get(session, Contact, people.john).client_id
+        for name, value in (("asset_return_owner", "Reception"), ("asset_return_days", "5")):
+            field_values.set_value(session, Form.CLIENT, client, name, value, actor="ann")
+        contacts.assign(session, get(session, Contact, people.john), "Old phone", actor="hr")
+    rows = [
+        plan(any_installation, person, termination_date=day(3), equipment_to_return="Laptop")
+        for person in ("john@contoso.example", "max@fabrikam.example")
+    ]
+    offboardings.run_now(any_installation, engine, rows, actor="ann")  # type: ignore[arg-type]
+    engine.work()
+    with any_installation.database.reading() as session:
+        for person, owner, due in ((people.john, "Reception", day(8)), (people.max, "Facilities", day(3))):
+            tasks = {t.matter: (t.owner, t.due) for t in manual_tasks.list_tasks(session, contact_id=person)}
+            assert {tasks[m] for m in ("badge", "keys", "parking")} == {(owner, due)}
+            assert {e.due for e in contacts.equipment_of(session, contact_id=person)} == {due}

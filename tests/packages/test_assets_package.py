@@ -13,8 +13,9 @@ from sqlmodel import col, select
 from agent import shipped
 from agent.functions import registry
 from agent.installation import Installation
-from agent.inventory import contacts
+from agent.inventory import contacts, field_values
 from agent.model.base import utcnow
+from agent.model.fields import Form
 from agent.model.places import Contact, Equipment
 from agent.model.runs import RunStep
 from agent.model.tickets import Notification, Ticket, TicketComment
@@ -170,3 +171,23 @@ def test_the_built_in_function_of_that_name_stays(installation: Installation) ->
     names: Any = registry.names()
     assert {"assets.create_return_list", "assets.remind", "assets.note_received"} <= set(names)
     assert registry.get("assets.create_return_list").summary
+
+
+def test_whom_the_client_names_is_reminded_too(
+    installation: Installation, hand: PlayedEngine, leavers: Leavers, things: dict[str, int], two_clients: Places
+) -> None:
+    with installation.database.session() as session:
+        field_values.set_value(
+            session,
+            Form.CLIENT,
+            two_clients.contoso,
+            "asset_reminder_recipients",
+            "a@x.example, b@x.example",
+            actor="ann",
+        )
+    for person in (leavers.john, leavers.max):
+        started(installation, hand, "Assets - Reminder", person)
+    with installation.database.reading() as session:
+        told = {(m.client_id, m.recipient) for m in session.exec(select(Notification))}
+    assert {r for c, r in told if c == two_clients.contoso} == {"boss@contoso.example", "a@x.example; b@x.example"}
+    assert not any("x.example" in r for c, r in told if c == two_clients.fabrikam)
