@@ -35,9 +35,14 @@ BODY = Body("Do-It", "ps1", time_limit=30.0)
 Connect = Callable[..., Transport]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def extra() -> None:
+    """Asked for before a domain is made."""
+    require_extra("kerberos", "gssapi", "krb5")
+
+
 @pytest.fixture(scope="module")
 def realm(domain: Domain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
-    require_extra("kerberos", "gssapi", "krb5")
     with kerberos_peer.realm(domain, tmp_path_factory.mktemp("realm")) as made:
         yield made
 
@@ -278,7 +283,6 @@ def test_tickets_are_destroyed_at_the_end(realm: Realm) -> None:
 )
 def test_what_a_kdc_says(number: int, sort: type[TransportError], permanent: bool, said: str) -> None:
     """Numbers of RFC 4120, section 7.5.9, that no KDC of the tests can be brought to say."""
-    require_extra("kerberos", "gssapi", "krb5")
     from gssapi.raw import GSSError
 
     inner = GSSError(13 << 16, (number - 1765328384) & 0xFFFFFFFF)
