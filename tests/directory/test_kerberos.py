@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -360,13 +361,23 @@ def test_no_ticket_for_the_controller(
     assert failed.value.permanent is permanent and typed is not None and typed.remediation and not leaver.disabled
 
 
+@pytest.mark.parametrize(
+    ("given", "library", "said"),
+    [
+        ({"username": "CORP\\svc-contoso"}, None, "user@REALM"),
+        ({"way": "psrp", "ldap_auth": "kerberos"}, None, "ldap_auth cannot be set with way: psrp"),
+        ({}, "gssapi", r"install exeunt\[kerberos\]"),
+        ({"way": "psrp", "ldap_auth": "simple", "psrp_auth": "kerberos"}, "krb5", r"install exeunt\[kerberos\]"),
+        ({"way": "psrp", "ldap_auth": "simple", "psrp_auth": "credssp"}, "requests_credssp", r"install exeunt\[credssp\]"),
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_work(
-    by_kerberos: Callable[..., DirectoryContext], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(StepError, match="user@REALM") as form:
-        by_kerberos(username="CORP\\svc-contoso").call("ad.disable_account", account="x")
-    assert form.value.code == "wrong_credential"
-    monkeypatch.setitem(__import__("sys").modules, "gssapi", None)
-    with pytest.raises(StepError, match=r"install exeunt\[kerberos\]") as library:
-        by_kerberos().call("ad.disable_account", account="x")
-    assert library.value.code == "wrong_credential"
+    context: Callable[..., DirectoryContext], monkeypatch: pytest.MonkeyPatch, given: dict[str, Any],
+    library: str | None, said: str,
+) -> None:  # fmt: skip
+    if library:
+        monkeypatch.setitem(sys.modules, library, None)
+    made = context(**{"ldap_auth": "kerberos", "username": CONTOSO, **given})
+    with pytest.raises(StepError, match=said) as refused:
+        made.call("ad.disable_account", account="x")
+    assert refused.value.code == "wrong_credential" and refused.value.remediation

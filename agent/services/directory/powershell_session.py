@@ -123,7 +123,7 @@ class CmdletSession:
         candidates = [self._controller] if self._changed and self._controller else self._order
         failures: dict[str, TransportError] = {}
         for controller in candidates:
-            host = PsrpHost(*_target(self._settings, controller, self._password))
+            host = self._host(controller)
             try:
                 pool, _ = host.open(_TAG, idle_seconds=_IDLE_SECONDS)
                 if self._settings.psrp_forward_credential:
@@ -140,6 +140,12 @@ class CmdletSession:
             self._controller = controller
             return host, pool
         raise self._not_opened(failures)
+
+    def _host(self, controller: str) -> PsrpHost:
+        try:
+            return PsrpHost(*_target(self._settings, controller, self._password))
+        except SettingsError as error:  # a library is missing for the way to sign in
+            raise wrong_settings(str(error)) from error
 
     def _not_opened(self, failures: Mapping[str, TransportError]) -> TransportError:
         refused = {c: e for c, e in failures.items() if isinstance(e, AccessDenied)}
