@@ -21,9 +21,15 @@ def content() -> None:
 @json_option
 @pass_caller
 def check_all(caller: Caller, as_json: bool) -> None:
-    """Find every fault of all files, with file, line and reason. Warnings alone leave the exit code 0."""
+    """Find every fault of all files, with file, line and reason; queries are prepared, and no row is read.
+
+    Warnings alone leave the exit code 0.
+    """
+    from agent.monitoring.checking import check_monitors
+
     faults = check(caller.installation.content)
-    show_faults(faults, as_json)
+    wrong = {fault.file for fault in faults if fault.severity == "error"}
+    show_faults([*faults, *check_monitors(caller.installation, but=wrong)], as_json)
 
 
 def show_faults(faults: list[Fault], as_json: bool) -> None:
