@@ -130,6 +130,7 @@ def test_an_edit_is_checked_compared_and_saved(console: Console, chromium: Brows
         picture(page, "script")
         page.get_by_role("link", name="Edit").click()
         editor = page.locator("textarea").first
+        expect(editor).not_to_have_value("")
         text = editor.input_value()
         editor.fill(text + "nonsense: 1\n")
         expect(page.locator("#looked .fault")).to_contain_text("nonsense")

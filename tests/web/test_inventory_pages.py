@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -161,17 +162,17 @@ def test_the_tree_opens_in_place_by_keyboard_and_search_answers_as_one_types(
         twist.focus()
         page.keyboard.press("Enter")
         page.get_by_role("link", name="Close Contoso").wait_for()
-        assert page.get_by_role("link", name="Close Contoso").evaluate("e => e === document.activeElement")
+        expect(page.get_by_role("link", name="Close Contoso")).to_be_focused()
         page.get_by_role("link", name="Open Headquarters").press("Enter")
         page.get_by_role("link", name="NYC-SRV1").wait_for()
-        assert page.url.endswith("/inventory")
+        expect(page).to_have_url(re.compile("/inventory$"))
         axe_finds_nothing(page)
         picture(page, "inventory-tree-1440-light")
         page.get_by_role("link", name="Close Contoso").press("Enter")
         page.get_by_role("link", name="Open Contoso").wait_for()
         page.get_by_label("Search").press_sequentially("nyc-lt")
         page.get_by_role("link", name="NYC-LT00423").wait_for()
-        assert page.url.endswith("q=nyc-lt")
+        expect(page).to_have_url(re.compile("q=nyc-lt$"))
         axe_finds_nothing(page)
         page.get_by_label("Search").fill("")
         page.get_by_role("link", name="Open Contoso").wait_for()

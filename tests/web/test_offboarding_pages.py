@@ -103,7 +103,7 @@ def test_it_fits_a_narrow_window_and_works_without_scripts(console: Console, chr
         page.get_by_label("Date", exact=True).fill("2031-05-31")
         page.get_by_role("button", name="Show what will happen").click()
         page.get_by_role("button", name="Plan the offboarding of John").click()
-        assert "1 planned" in page.locator(".said").inner_text()
+        expect(page.locator(".said")).to_contain_text("1 planned")
     assert [r.inputs["termination_type"] for r in rows(console)] == ["retirement"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from web_help import Console, axe_finds_nothing, browsing, fits, picture, serving, sign_in_as
 
 from agent.access.principal import Grant, Role
@@ -134,7 +134,7 @@ def test_it_reads_well(console: Console, chromium: Browser, width: int, dark: bo
     add_run(console.installation, console.places, "contoso")
     with browsing(chromium, console, console.owner, width=width, dark=dark) as page:
         page.goto("/")
-        assert page.locator("h1").inner_text() == "Overview"
+        expect(page.locator("h1")).to_have_text("Overview")
         fits(page)
         axe_finds_nothing(page)
         picture(page, f"overview-{width}-{'dark' if dark else 'light'}")

@@ -181,10 +181,10 @@ def test_signing_in_with_a_code_in_a_browser(console: Console, chromium: Browser
         fits(page)
         page.get_by_label("Code", exact=True).fill("000000")
         page.get_by_role("button", name="Confirm").click()
-        assert "not the right one" in page.get_by_role("alert").inner_text()
+        expect(page.get_by_role("alert")).to_contain_text("not the right one")
         page.get_by_label("Code", exact=True).fill(pyotp.TOTP(secret).at(utcnow()))
         page.get_by_role("button", name="Confirm").click()
-        assert "each sign-in asks for its code" in page.locator("#messages").inner_text()
+        expect(page.locator("#messages")).to_contain_text("each sign-in asks for its code")
         page.get_by_role("button", name="Sign out").click()
         page.get_by_label("Name").fill("viewer")
         page.get_by_label("Password").fill(PASSWORD)
@@ -263,7 +263,7 @@ def test_signing_in_by_the_identity_provider(
             page.locator("button[type=submit], button:not([type])").first.click()
             page.wait_for_url(f"{address}/account")
             expect(page.locator("h1")).to_have_text("ana@contoso.example")
-            assert "viewer at Contoso" in page.locator("main").inner_text()
+            expect(page.locator("main")).to_contain_text("viewer at Contoso")
             expect(page.get_by_role("button", name="Set up an app")).to_have_count(0)
         with browsing(chromium, console, console.nobody) as page:
             keep_inside(page)
@@ -271,7 +271,7 @@ def test_signing_in_by_the_identity_provider(
             page.locator("input[name=sub]").fill("s2")
             page.locator("button[type=submit], button:not([type])").first.click()
             page.wait_for_url(f"{address}/sign-in/openid/back*")
-            assert "none of your groups has a role" in page.get_by_role("alert").inner_text()
+            expect(page.get_by_role("alert")).to_contain_text("none of your groups has a role")
         assert console.nobody.get("/sign-in/openid/back?code=x&state=y").status_code == 401
     made.database.close()
 
