@@ -112,7 +112,15 @@ def environment(folder: Path, *install: str) -> Environment:
     made = Environment(folder)
     (made.site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     python = str(folder / "bin" / "python")
-    options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    # What is never imported need not be compiled.
+    options = [
+        "--no-compile",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     run([sys.executable, "-m", "pip", "--python", python, "install", *options, *install], folder)
     return made
 
