@@ -113,10 +113,14 @@ class RunTree:
         ]  # fmt: skip
 
     def lists(self) -> dict[str, list[str]]:
-        """The lists behind @Success@ and @Failure@, and those of reboots needed and of unknown outcomes."""
+        """The lists behind @Success@ and @Failure@, and those of reboots needed and of unknown outcomes.
+
+        They are about what child scripts did; where a script that calls none is run by hand, about its own steps.
+        """
         found: dict[str, list[str]] = {name: [] for name in _LISTS}
+        alone = not any(s.options.get("in_child") for s in self.steps)
         for step in self.finished():
-            if step.in_child:
+            if step.in_child or alone:
                 for name, state in _LISTS.items():
                     found[name].extend(labels_in(step, state))
         return found

@@ -222,3 +222,17 @@ def _request_cancel(session: Session, run_id: str) -> None:
     assert run is not None
     run.cancel_requested_at, run.cancelled_by = utcnow(), "tester"
     session.add(run)
+
+
+def test_a_script_without_children_has_lists_of_its_own(installation, two_clients, write_script) -> None:
+    """Remove Application by hand is about applications, although no child script called it."""
+    write_script(
+        "own",
+        'name: Own\nsteps:\n  - {name: Remove, function: remove_application, with: {application: "Nothing;;Here"}}\n',
+    )
+    tree = execute(installation, plan(installation, "Own", two_clients.contoso_computers[0]).run_ids[0])
+    assert tree.root.result is not None and tree.root.result["success"] == ["Nothing", "Here"]
+    told = "  - {name: Told, function: ticket.create, with: {subject: s, body: b}}\n"
+    write_script("calls", "name: Calls\nsteps:\n  - {name: Inner, script: Own}\n" + told)
+    tree = execute(installation, plan(installation, "Calls", two_clients.fabrikam_computers[0]).run_ids[0])
+    assert tree.root.result is not None and tree.root.result["success"] == ["Nothing", "Here"]
