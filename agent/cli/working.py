@@ -20,6 +20,7 @@ from agent.monitoring.dispatching import dispatch_tick
 from agent.monitoring.evaluation import Evaluation
 from agent.monitoring.scheduler import MonitorScheduler
 from agent.reporting.exit_store import write_due
+from agent.reporting.exit_tickets import close_settled
 from agent.reporting.summary import summarise_finished
 from agent.running.webhook_events import Collector
 from agent.running.worker import Worker
@@ -158,9 +159,11 @@ def summarise(installation: Installation) -> None:
 
 
 def write_exit_reports(installation: Installation) -> None:
-    """Write the reports of offboardings of people that are over."""
+    """Write the reports of offboardings of people that are over, and close the tickets of those that left nothing open."""
     for run_id in write_due(installation):
         log.info("exit_report_written", run=run_id)
+    for ticket_id in close_settled(installation):
+        log.info("offboarding_ticket_closed", ticket=ticket_id)
 
 
 def probe(installation: Installation) -> None:

@@ -28,7 +28,7 @@ _OF_MATTER = {
     "badge": "building_access_badge", "parking": "parking_pass", "keys": "office_keys", "credit_card": "credit_card",
 }  # fmt: skip
 _STATUS = {"assigned": "Return pending", "returned": "Returned", "missing": "Missing", "damaged": "Returned damaged"}
-_WITH_THE_LEAVER = ("assigned", "missing")
+WITH_THE_LEAVER = ("assigned", "missing")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def assets(
 
 def pending_return(equipment: Iterable[Equipment]) -> list[Equipment]:
     """What has not come back."""
-    return [e for e in equipment if e.state in _WITH_THE_LEAVER]
+    return [e for e in equipment if e.state in WITH_THE_LEAVER]
 
 
 def _thing(thing: Equipment, ticket: str | None) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _thing(thing: Equipment, ticket: str | None) -> dict[str, Any]:
 def _credential(thing: Equipment, place: str, number: str, deactivated: bool | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         number: thing.asset_tag or thing.serial or None, "deactivated": deactivated,
-        "return_required": thing.state in _WITH_THE_LEAVER, "status": _STATUS[thing.state],
+        "return_required": thing.state in WITH_THE_LEAVER, "status": _STATUS[thing.state],
     }  # fmt: skip
     if place == "office_keys":
         shown = {"quantity": thing.quantity, **{k: v for k, v in shown.items() if k != "deactivated"}}

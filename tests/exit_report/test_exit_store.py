@@ -15,14 +15,17 @@ from peers import require
 
 from agent import audit
 from agent.errors import SettingsError, StoreError
+from agent.inventory import contacts
 from agent.model.base import utcnow
-from agent.model.places import Client
+from agent.model.contacts import ContactOffboarding, ManualTask
+from agent.model.places import Client, Equipment
 from agent.model.tickets import Notification, Ticket
 from agent.reporting import exit_store, pdf
 from agent.reporting.exit_report import exit_document
 from agent.reporting.exit_store import write_due, write_exit_report
+from agent.reporting.exit_tickets import close_settled
 from agent.reporting.exit_view import view_of
-from agent.services import tickets
+from agent.services import manual_tasks, tickets
 
 STEPS: list[Any] = [
     ("m365.disable_sign_in", "succeeded", {"outcome": "changed"}, None),
@@ -196,6 +199,46 @@ def test_the_ticket_of_a_full_success_is_closed(people: Any, two_clients: Any, s
         )
     assert mine.ticket.status == status and "exit-contoso-" in mine.comments[-1].text
     assert theirs.ticket.status == "open" and theirs.comments == []
+
+
+def test_the_ticket_is_closed_once_nothing_is_left_to_do(people: Any, two_clients: Any) -> None:
+    """Tasks and equipment of the person; another client's ticket and one whose run failed stay open."""
+    kept = []
+    for client, name, steps in (
+        (two_clients.contoso, "Ann", STEPS), (two_clients.contoso, "Bob", [("x", "failed", None, None)]),
+        (two_clients.fabrikam, "Eve", STEPS),
+    ):  # fmt: skip
+        contact = people.contact(client, name=name)
+        run = people.run(contact, steps)
+        with people.installation.database.session() as session:
+            session.add(
+                ContactOffboarding(
+                    contact_id=contact, client_id=client, requested_by="x", run_id=run, started_at=utcnow()
+                )
+            )
+            ticket = tickets.open_or_comment(
+                session, key=f"offboarding:contact:{contact}", client_id=client, contact_id=contact, run_id=run,
+                subject="S", body="B", author="x",
+            )  # fmt: skip
+            task = ManualTask(client_id=client, contact_id=contact, title="Keys", created_by="x")
+            thing = Equipment(contact_id=contact, external_id=name, name="Laptop")
+            session.add_all([task, thing])
+            session.flush()
+            kept.append((ticket.id, task.id, thing.equipment_id))
+    assert close_settled(people.installation) == []
+    write_due(people.installation)
+    (ann, task, thing), (bob, his_task, his_thing), _ = kept
+    for done in (task, his_task):
+        with people.installation.database.session() as session:
+            manual_tasks.close(session, done, actor="x")
+    assert close_settled(people.installation) == []
+    for back in (thing, his_thing):
+        with people.installation.database.session() as session:
+            contacts.give_back(session, back, "returned", actor="x")
+    assert close_settled(people.installation) == [ann] and close_settled(people.installation) == []
+    with people.installation.database.reading() as session:
+        assert tickets.show(session, ann).comments[-1].text.startswith("All tasks")
+        assert tickets.show(session, bob).ticket.status == "open"
 
 
 def test_one_report_that_does_not_fit_keeps_no_other_back(people: Any, two_clients: Any) -> None:
