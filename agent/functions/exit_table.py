@@ -151,6 +151,7 @@ _ROWS = (
             Field(f"{_DATA}.onedrive_transfer.ownership_transferred", done),
             Field(f"{_DATA}.onedrive_transfer.transferred_to", names("delegates", {"granted": True}, "delegate")),
             Field(f"{_DATA}.onedrive_transfer.access_granted_timestamp", at),
+            Field(f"{_DATA}.onedrive_transfer.onedrive_url", when_done(value("onedrive_url"))),
             Field(f"{_M365}.onedrive_size_gb", value("onedrive_size_gb")),
         ),
         keeps_data=True, check="onedrive_access_granted",

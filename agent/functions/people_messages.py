@@ -119,6 +119,7 @@ def _access(facts: Facts) -> dict[str, Any]:
         "forward_to": facts.get(f"{data}.email_forwarding.forward_to"),
         "forwarding_expires": facts.get(f"{data}.email_forwarding.forwarding_expires"),
         "onedrive_to": facts.get(f"{data}.onedrive_transfer.transferred_to"),
+        "onedrive_url": facts.get(f"{data}.onedrive_transfer.onedrive_url"),
         "out_of_office": facts.get(f"{data}.out_of_office.enabled"),
     }
 

@@ -121,6 +121,18 @@ def test_a_clients_own_wording_and_nobody_elses(people: Any, two_clients: Any) -
     assert theirs.subject == "Offboarding of Fabrikam is complete"
 
 
+def test_the_manager_gets_the_address_of_the_files(people: Any, two_clients: Any) -> None:
+    address = "https://contoso-my.sharepoint.com/personal/john"
+    granted = [{"delegate": "boss@x.test", "granted": True, "outcome": "granted"}]
+    steps: list[Any] = [
+        ("m365.grant_onedrive_access", "succeeded", {"delegates": granted, "onedrive_url": address}, None)
+    ]
+    contact = people.contact(two_clients.contoso, manager_email="boss@x.test")
+    tell(NotifyManager, people, people.run(contact, steps, over=False))
+    (mail,) = rows(people, Notification)
+    assert f"boss@x.test has access to the files: {address}\n" in mail.body
+
+
 def test_hr_gets_the_clients_exit_document(people: Any, two_clients: Any) -> None:
     """The shipped one by its name, the client's own in its place; a name that leads elsewhere is refused."""
     contact = people.contact(two_clients.contoso, name="Ann", department="Sales")
