@@ -117,9 +117,10 @@ def check_states(installation: Installation, plan_id: str, expected: int) -> Non
 
 @contextmanager
 def running_worker(installation: Installation) -> Iterator[Any]:
-    """A worker in this process, started and idle."""
-    from agent.running.worker import Worker
+    """A worker in this process, started as `exeunt worker` starts it, and idle."""
+    from agent.running.worker import Worker, settle
 
     with Worker(installation) as worker:
+        settle()
         time.sleep(0.5)
         yield worker

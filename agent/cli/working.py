@@ -23,7 +23,7 @@ from agent.reporting.exit_store import write_due
 from agent.reporting.exit_tickets import close_settled
 from agent.reporting.summary import summarise_finished
 from agent.running.webhook_events import Collector
-from agent.running.worker import Worker
+from agent.running.worker import Worker, settle
 from agent.services.handover import erase_over
 from agent.services.mail import deliver
 from agent.services.webhook_sending import deliver as deliver_webhooks
@@ -65,6 +65,7 @@ def working(installation: Installation, duties: Duties) -> Iterator[Worker]:
         if scheduler is not None:
             scheduler.start()
         threads = [_start(name, duty, seconds, installation, stop) for name, (duty, seconds) in rounds.items()]
+        settle()
         log.info("worker_started", executor=running.engine.executor_id, workspace=str(installation.settings.workspace))
         try:
             yield running
