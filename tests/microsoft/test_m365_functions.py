@@ -303,6 +303,21 @@ def test_more_groups_than_fit_into_a_batch_and_a_page(
     assert not any(alex in g.members for g in contoso.groups.values())
 
 
+def test_groups_are_left_in_the_clients_order(context: UserContext, contoso: TestTenant, server: Server) -> None:
+    ids = {g.name: g.id for g in contoso.groups.values()}
+    order = f"mail security; nobody's; {ids['Security']}"
+    outcome = context.run("m365.remove_from_groups", new_owner=MIA, order=order)
+    assert outcome.state == "succeeded"
+    left = [
+        c
+        for _, c in server.calls
+        if c == "Remove-DistributionGroupMember" or (c.startswith("DELETE /groups/") and "/members/" in c)
+    ]
+    security = next(n for n, c in enumerate(left) if ids["Security"] in c)
+    assert left[0] == "Remove-DistributionGroupMember" and security == 1
+    assert not any(ids["Project"] in c for c in left[:2])
+
+
 def test_licences_are_named_and_counted(context: UserContext, contoso: TestTenant) -> None:
     box(contoso).kind = "SharedMailbox"
     licences = {e["sku_id"]: e for e in context.run("m365.remove_licenses").result["licenses"]}

@@ -58,6 +58,11 @@ def is_object_id(value: str) -> bool:
 AccountName = Annotated[str, Field(max_length=320), AfterValidator(account_name)]
 
 
+def text_items(value: Any) -> Any:
+    """A list as text, divided by semicolons or lines."""
+    return [p.strip() for p in re.split(r"[;\n]", value) if p.strip()] if isinstance(value, str) else value
+
+
 class UserParameters(BaseParameters):
     """Whose account."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from agent.errors import AnswerLost
 from agent.functions.base import Outcome
@@ -15,6 +17,7 @@ from agent.functions.microsoft365.base import (
     failed_item,
     judged,
     still_there,
+    text_items,
 )
 from agent.functions.microsoft365.mailboxes import PersonName, mail, other_account
 from agent.services.microsoft.errors import ServiceRefused
@@ -29,8 +32,10 @@ _GROUP = "#microsoft.graph.group"
 
 
 class GroupParameters(UserParameters):
-    """Who takes over."""
+    """Who takes over, and what is left first."""
 
+    #: Groups that are left before all others, one after the other: display names, addresses or ids, with semicolons.
+    order: Annotated[tuple[str, ...], BeforeValidator(text_items)] = ()
     #: Account that becomes owner where the leaver is the last one, or `manager`; empty: such groups are reported.
     new_owner: PersonName | Literal[""] = ""
 
@@ -104,6 +109,17 @@ class _Membership:
     owner: bool
 
 
+def _in_order(groups: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[Sequence[Mapping[str, Any]]]:
+    """What is left together, in the order in which it is; a name that several groups have means all of them."""
+    left, parts = list(groups), []
+    for wanted in order:
+        names = ("id", "displayName", "mail")
+        some = [g for g in left if wanted.casefold() in {str(g.get(n) or "").casefold() for n in names}]
+        left = [g for g in left if g not in some]
+        parts.append(some)
+    return [part for part in (*parts, left) if part]
+
+
 def _handed_over(work: Work[GroupParameters]) -> dict[str, str]:
     """Teams that an earlier step of the run gave another owner, with that one."""
     steps = (s for s in work.context.finished_steps() if s.function == "m365.transfer_teams")
@@ -141,7 +157,9 @@ class RemoveGroups(UserFunction[GroupParameters]):
         leaving = [
             m.group for m in memberships if m.member and not kept_because(m.group) and m.group["id"] not in stuck
         ]  # fmt: skip
-        errors = leave(work, leaving)
+        errors: dict[str, Exception] = {}
+        for some in _in_order(leaving, work.parameters.order):
+            errors |= leave(work, some)
         now = {m.group["id"]: m for m in self._memberships(work)} if leaving or handed else {
             m.group["id"]: m for m in memberships
         }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from agent.errors import AnswerLost, StepError
 from agent.failure_types import LICENSE_REMOVAL_FAILED
 from agent.functions.base import Context, Finding, Outcome, PreflightContext
 from agent.functions.microsoft365 import groups
-from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged
+from agent.functions.microsoft365.base import UserFunction, UserParameters, Work, failed_item, judged, text_items
 from agent.functions.microsoft365.checks import SYSTEM
 from agent.functions.microsoft365.mailboxes import LIMIT_BYTES, SHARED, mailbox_findings, mailbox_state
 from agent.inventory.retention import failed_backup
@@ -23,17 +22,13 @@ from agent.services.microsoft.graph import Call, Reply, get, value_of
 _USER = "assignedLicenses,licenseAssignmentStates"
 
 
-def _split(value: Any) -> Any:
-    return [p.strip() for p in re.split(r"[;\n]", value) if p.strip()] if isinstance(value, str) else value
-
-
 class LicenceParameters(UserParameters):
     """What must be so before, and what stays."""
 
     #: Refuse unless the mailbox is seen as shared (or there is none), fits, and is under no hold.
     after_conversion: bool = True
     #: Part numbers (`VISIOCLIENT`) or ids of licences that stay, divided by semicolons.
-    keep: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    keep: Annotated[tuple[str, ...], BeforeValidator(text_items)] = ()
 
 
 @dataclass(frozen=True)
