@@ -187,8 +187,6 @@ def test_{key}_is_applied_and_runs(tmp_path: Path{arguments}) -> None:
 _PATCH = """    # As the entry point does it once the module is installed.
     monkeypatch.syspath_prepend(PACKAGE.parents[3] / "modules" / "{key}")
     monkeypatch.setitem(registry.BUILT_IN, "{key}.close_account", "exeunt_{key}:CloseAccount")
-    registry._places.cache_clear()
-    registry.get.cache_clear()
 """
 
 
