@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,9 +27,11 @@ from agent.transports.output import OutputCollector
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, made_database: Path) -> Cli:
     """Contoso and Fabrikam with two computers each: PC1 is local, PC2 is reached by SSH, and nobody answers there."""
     made = Cli(tmp_path / "workspace")
+    made.workspace.mkdir()
+    shutil.copy(made_database, made.workspace)
     made("init")
     (tmp_path / "clients.csv").write_text("external_id,name,slug\nC1,Contoso,contoso\nC2,Fabrikam,fabrikam\n")
     (tmp_path / "locations.csv").write_text("external_id,client,name\nL1,C1,HQ\nL2,C2,HQ\n")
