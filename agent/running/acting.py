@@ -23,6 +23,7 @@ from agent.errors import (
     TransportError,
     UsageError,
 )
+from agent.failure_types import MANAGER_NOT_FOUND, PERMISSION_DENIED
 from agent.functions import registry
 from agent.functions.base import BodyResult, Function, Outcome, Parameters
 from agent.model.runs import RunStep, StepState
@@ -34,6 +35,11 @@ from agent.transports.masking import mask
 log = structlog.get_logger()
 #: A machine that cannot be reached was not changed: so often is that tried, where the script says nothing else.
 UNREACHABLE_RETRIES = {"attempts": 3, "wait": 5.0, "backoff": 3.0}
+#: What no repetition mends: somebody must give a right, a setting or a value first.
+_PERMANENT = frozenset({
+    PERMISSION_DENIED, MANAGER_NOT_FOUND, "invalid_parameters", "missing_credential", "missing_value",
+    "no_body_for_platform", "wrong_target",
+})  # fmt: skip
 Verdict = bool | None
 
 
@@ -78,7 +84,8 @@ def attempt(context: RunContext, step: RunStep, *, interrupted: bool, earlier: R
         kind = Outcome.unknown if step.options.get("destructive") else Outcome.failed
         message = f"the function raised {type(error).__name__}; see the worker's log"
         return Attempt(kind(StepError(message, type="internal_error", critical=True)))
-    if outcome.state is StepState.FAILED and step.options.get("retries"):
+    permanent = outcome.error is not None and outcome.error.type in _PERMANENT
+    if outcome.state is StepState.FAILED and step.options.get("retries") and not permanent:
         return Attempt(outcome, _delay(step, step.options["retries"]))
     return Attempt(outcome)
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 from test_executor import execute, plan
 
+from agent.errors import StepError
 from agent.functions import base, registry
 from agent.installation import Installation
 from agent.model.runs import StepState
@@ -65,3 +66,25 @@ def test_what_it_raises_is_told_without_its_secret(
     printed = "".join(capsys.readouterr())
     assert "RuntimeError" in printed and "***" in printed
     assert TOKEN not in printed and TOKEN not in str(step.error)
+
+
+@pytest.mark.parametrize(("kind", "attempts"), [("PERMISSION_DENIED", 1), ("INTEGRATION_ERROR", 3)])
+def test_only_what_a_repetition_can_mend_is_tried_again(
+    installation: Installation, two_clients: Places, write_script: Any, monkeypatch: pytest.MonkeyPatch, kind: str,
+    attempts: int,
+) -> None:  # fmt: skip
+    class Refused(Raising):
+        class Parameters(base.Parameters):
+            """None."""
+
+        Parameters = Parameters  # type: ignore[assignment]
+
+        def do(self, context: base.Context, parameters: Any) -> base.Outcome:
+            return base.Outcome.failed(StepError("the service says no", type=kind))
+
+    get = registry.get
+    monkeypatch.setattr(registry, "get", lambda name: Refused() if name == "test.raising" else get(name))
+    retries = "retries: {attempts: 3, wait: 0.1}"
+    write_script("no", f"name: No\nsteps:\n  - {{name: R, function: test.raising, {retries}}}\n")
+    tree = execute(installation, plan(installation, "No", two_clients.contoso_computers[0]).run_ids[0])
+    assert tree.steps[0].state == StepState.FAILED and tree.steps[0].attempts == attempts
