@@ -20,7 +20,8 @@ from typing import Any
 
 from measuring import Target, heading, line, print_targets
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "microsoft"))
+TESTS = Path(__file__).parent.parent / "tests"
+sys.path[:0] = [str(TESTS / "microsoft"), str(TESTS)]
 
 #: Every option of the shipped scripts, in their order.
 STEPS: list[tuple[str, dict[str, Any]]] = [

@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
 
+# What tests share lies one folder up; pytest knows that by itself.
+sys.path.append(str(Path(__file__).parent.parent))
+
 import conftest
 import tenant_server
 from click.testing import CliRunner
