@@ -19,15 +19,11 @@ from agent.model.monitors import Alert
 from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
-from agent.reporting.words import moment_text, one_line, state_word
+from agent.reporting.words import moment_text, one_line, result_titles, state_word
 from agent.running.conditions import only_if
 from agent.running.tree import RunTree, load_tree
 
 _STEP_ERROR = ("type", "code", "message", "impact", "remediation", "critical")
-_LISTS = (
-    ("success", "Removed and verified"), ("failure", "Failed"), ("reboot_needed", "A reboot is needed"),
-    ("unknown", "Outcome unknown"),
-)  # fmt: skip
 
 
 def run_document(session: Session, run_id: str) -> dict[str, Any]:
@@ -86,7 +82,7 @@ def text_lines(document: Mapping[str, Any]) -> list[str]:
         one_line(f"Started by {document['started_by']}, {_span(document)}"),
         *_reasons(document),
     ]
-    for key, title in _LISTS:
+    for key, title in result_titles(target["kind"]).items():
         if document[key] or key in ("success", "failure"):
             lines += ["", f"{title} ({len(document[key])})", *(f"  - {one_line(label)}" for label in document[key])]
     lines += ["", "Steps"]

@@ -7,30 +7,29 @@ from typing import Any
 
 from agent.functions.results import ABSENT, absent_names
 from agent.reporting.exit_view import Block, View
-from agent.reporting.words import duration_text, moment_text, state_word
-
-_LISTS = (
-    ("success", "Removed and verified"), ("failure", "Failed"), ("reboot_needed", "A reboot is needed"),
-    ("unknown", "Outcome unknown"),
-)  # fmt: skip
+from agent.reporting.words import duration_text, moment_text, result_titles, state_word
 
 
 def view_of_run(run: Mapping[str, Any]) -> View:
     """The view of a document of `run_report.run_document`."""
     took = duration_text(run["started_at"], run["finished_at"])
+    titles = result_titles(run["target"]["kind"])
     return View(
         title=run["target"]["name"],
         state=run["state"],
         under=[t for t in (run["client"]["name"], run["script"], moment_text(run["finished_at"]), took) if t],
         warnings=[said for said in (run["fizzled"], run["left_out"]) if said],
-        figures=[(str(len(run[key])), title.lower()) for key, title in _LISTS if run[key] or key in ("success", "failure")],
+        figures=[(str(len(run[key])), title.lower()) for key, title in titles.items() if run[key] or key in ("success", "failure")],
         blocks=[b for b in _blocks(run) if b.pairs or b.rows],
         foot=f"run {run['id']} · all times in UTC",
     )  # fmt: skip
 
 
 def _blocks(run: Mapping[str, Any]) -> Iterator[Block]:
-    yield Block("Results", head=("What", "Result"), rows=[(w, title) for key, title in _LISTS for w in run[key]])
+    titles = result_titles(run["target"]["kind"])
+    yield Block(
+        "Results", head=("What", "Result"), rows=[(w, title) for key, title in titles.items() for w in run[key]]
+    )
     yield Block("Why and how", pairs=list(_reasons(run)))
     yield Block("Steps", head=("Step", "Script", "Result", "Took", "Remarks"), rows=[_step(s) for s in run["steps"]])
     yield Block(

@@ -38,6 +38,12 @@ def duration_text(started: str | None, finished: str | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def result_titles(target_kind: str) -> dict[str, str]:
+    """What the lists of a run's result are called, by their key, in the order in which they are shown."""
+    done = "Done and verified" if target_kind == "contact" else "Removed and verified"
+    return {"success": done, "failure": "Failed", "reboot_needed": "A reboot is needed", "unknown": "Outcome unknown"}
+
+
 def state_word(state: str) -> str:
     """`reboot_needed` -> `reboot needed`."""
     return state.replace("_", " ")

@@ -115,13 +115,15 @@ class RunTree:
     def lists(self) -> dict[str, list[str]]:
         """The lists behind @Success@ and @Failure@, and those of reboots needed and of unknown outcomes.
 
-        They are about what child scripts did; where a script that calls none is run by hand, about its own steps.
+        They are about what child scripts did; where a script that calls none is run by hand, about its own steps. Of a
+        person's wrapper they also name what did not come off: it does work of its own, such as the report.
         """
         found: dict[str, list[str]] = {name: [] for name in _LISTS}
+        person = self.root.target_kind == "contact"
         alone = not any(s.options.get("in_child") for s in self.steps)
         for step in self.finished():
-            if step.in_child or alone:
-                for name, state in _LISTS.items():
+            for name, state in _LISTS.items():
+                if step.in_child or alone or (person and state != StepState.SUCCEEDED):
                     found[name].extend(labels_in(step, state))
         return found
 

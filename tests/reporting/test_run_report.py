@@ -20,7 +20,7 @@ from agent.model.monitors import Alert
 from agent.model.runs import RunStep, ScriptRun
 from agent.reporting.html import run_html
 from agent.reporting.run_report import run_document, text_lines
-from agent.reporting.words import duration_text, moment_text
+from agent.reporting.words import duration_text, moment_text, result_titles
 
 NASTY = "<script>alert(1)</script>\x1b[31m\n\"'{{ 7*7 }}$(id)"
 SCHEMA = json.loads(files("agent.reporting").joinpath("run_report.schema.json").read_text())
@@ -203,3 +203,8 @@ def test_secrets_in_a_result_are_masked(installation: Installation, two_clients:
 def test_durations(start: str | None, end: str | None, text: str) -> None:
     assert duration_text(start, end) == text
     assert moment_text("2026-01-01T02:00:00+02:00") == "2026-01-01 00:00:00 UTC"
+
+
+@pytest.mark.parametrize(("kind", "title"), [("computer", "Removed and verified"), ("contact", "Done and verified")])
+def test_the_lists_are_called_as_it_is_fit_for_what_was_offboarded(kind: str, title: str) -> None:
+    assert next(iter(result_titles(kind).values())) == title

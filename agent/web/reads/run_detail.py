@@ -72,6 +72,7 @@ class RunDetail(BaseModel):
     """The live part of a run's page."""
 
     id: str
+    target_kind: str
     state: str
     over: bool
     waits_until: datetime | None
@@ -118,7 +119,7 @@ def run_detail(installation: Installation, session: Session, run: ScriptRun) -> 
     over = run.finished_at is not None
     waiting = {StepState.WAITING, StepState.RUNNING}
     return RunDetail(
-        id=run.id, state=run.state, over=over, waits_until=None if over else run.not_before,
+        id=run.id, target_kind=run.target_kind, state=run.state, over=over, waits_until=None if over else run.not_before,
         started_at=run.started_at, finished_at=run.finished_at,
         seconds=(end - run.started_at).total_seconds() if end and run.started_at else None,
         done=sum(s.state not in waiting for s in tree.steps), total=len(tree.steps), **tree.lists(),
