@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     concurrency_total: int = Field(8, ge=1, le=500, description="Runs at once in one worker")
     concurrency_per_client: int = Field(4, ge=1, le=500, description="Runs at once for one client")
     queue_poll_seconds: float = Field(
-        0.1, gt=0, le=60, description="How often a worker asks for queued runs, in seconds"
+        0.1, gt=0, le=60,
+        description="How often a worker asks PostgreSQL for queued runs, in seconds; on SQLite it is told of them",
     )
     monitor_seconds: float = Field(10.0, gt=0, description="Time limit of a monitor's query, in seconds")
     monitor_rows: int = Field(10_000, ge=1, description="Row limit of a monitor's query")

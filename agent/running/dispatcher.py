@@ -23,6 +23,7 @@ from agent.model.runs import ScriptRun
 from agent.running import statements
 from agent.running.engine import EnginePort
 from agent.running.executor import Executor
+from agent.running.liveness import alone
 from agent.running.recovery import take_over
 from agent.running.targets import Target, load_target, load_targets
 from agent.running.tree import RunTree, load_trees
@@ -35,6 +36,10 @@ BROKEN_WAIT = 1.0
 FRESH = 2.0
 #: Seconds between two looks for new runs of a client whose others take long, where no bell tells of them.
 BUSY_POLL = 0.5
+#: The same where one does.
+TOLD_POLL = 5.0
+#: Seconds for which a worker that stops waits for a client whom it began to serve by itself.
+CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class _Client:
         self.more = True
         #: All that was loaded is under way, or over: look again.
         self.look = threading.Event()
+        #: It is served no more.
+        self.over = threading.Event()
 
 
 class Dispatcher:
@@ -78,26 +85,45 @@ class Dispatcher:
         self._installation, self._port, self._executor = installation, port, executor
         self._per_client = min(settings.concurrency_per_client, settings.concurrency_total)
         self._free = settings.concurrency_total
-        self._poll = max(BUSY_POLL, settings.queue_poll_seconds)
+        self._poll = TOLD_POLL if settings.is_sqlite else max(BUSY_POLL, settings.queue_poll_seconds)
         self._threads = ThreadPoolExecutor(settings.concurrency_total, thread_name_prefix="exeunt-run")
         self._lock, self._stopping = threading.Lock(), threading.Event()
         #: Clients that are served; who stands first is asked first for a run when a thread is free.
         self._turns: deque[_Client] = deque()
+        self._early: list[threading.Thread] = []
 
     def serve(self, client_id: int) -> None:
-        """Execute what is due for a client until nothing is, or the worker stops. Called by the engine."""
+        """Execute what is due for a client until nothing is, or the worker stops. Called by the engine.
+
+        Where the client is served already, it waits for the end of that: the engine's call must last as long.
+        """
         client = _Client(client_id)
-        with self._lock:
-            self._turns.append(client)
+        while (other := self._take_up(client)) is not None:
+            other.over.wait()
         try:
-            while self._go_on(client):
-                client.look.wait(self._poll)
+            with alone(self._installation.settings, client_id, self._stopping):
+                while self._go_on(client):
+                    client.look.wait(self._poll)
         finally:
             with self._lock:
                 self._turns.remove(client)
+            client.over.set()
         if self._stopping.is_set() and self._load(client, 1):
             # Another worker need not wait until it notices by itself.
             self._port.call([client_id])
+
+    def serve_now(self, clients: Iterable[int]) -> None:
+        """Begin to serve clients to whom the engine was just asked to send somebody: it takes a tenth of a second."""
+        for client_id in clients:
+            with self._lock:
+                served = next((c for c in self._turns if c.id == client_id), None)
+                self._early = [thread for thread in self._early if thread.is_alive()]
+                if served is None and not self._stopping.is_set():
+                    thread = threading.Thread(target=self._serve_early, args=(client_id,), daemon=True)
+                    self._early.append(thread)
+                    thread.start()
+            if served is not None:
+                served.look.set()
 
     def look_again(self) -> None:
         """Runs were queued: have every client that is served now look for them."""
@@ -115,7 +141,25 @@ class Dispatcher:
 
     def close(self) -> None:
         """Let the threads end; one that executes ends with its run."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._early:
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._threads.shutdown(wait=False)
+
+    def _take_up(self, client: _Client) -> _Client | None:
+        """Begin to serve a client. Whoever serves it in this worker already, instead."""
+        with self._lock:
+            other = next((c for c in self._turns if c.id == client.id), None)
+            if other is None:
+                self._turns.append(client)
+        return other
+
+    def _serve_early(self, client_id: int) -> None:
+        try:
+            self.serve(client_id)
+        except ExeuntError as error:
+            # The engine sends somebody to this client anyhow, who tries it again.
+            log.error("client_not_served", client=client_id, reason=str(error))
 
     def _go_on(self, client: _Client) -> bool:
         """Load what is due if there is room for it. False when there is nothing, and nothing executes."""

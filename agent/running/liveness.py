@@ -8,14 +8,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from agent.installation import Installation
+from agent.settings import Settings
 
 #: In place of a worker's id: the lock that all workers share (PostgreSQL).
 _ANY = "any worker"
+#: Seconds between two looks whether another worker has let go of a client.
+OTHERS_POLL = 0.1
 
 
 class Liveness:
@@ -94,6 +100,35 @@ class Liveness:
     def _path(self, executor_id: str) -> Path:
         name = hashlib.sha256(executor_id.encode()).hexdigest()[:16]
         return self.installation.settings.workspace / "workers" / f"{name}.lock"
+
+
+@contextmanager
+def alone(settings: Settings, client_id: int, stopping: threading.Event) -> Iterator[None]:
+    """Serve a client while no other worker of this machine does: waits for that, but not once `stopping` is set.
+
+    SQLite: a file in `<workspace>/serving` under `flock`, since a worker may begin before the engine has sent it. On
+    PostgreSQL nobody does, and the engine hands a client to one worker at a time.
+    """
+    if not settings.is_sqlite:
+        yield
+        return
+    path = settings.workspace / "serving" / f"{client_id}.lock"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        while not _locked(file) and not stopping.wait(OTHERS_POLL):
+            continue
+        yield
+    finally:
+        os.close(file)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _key(executor_id: str) -> int:

@@ -52,6 +52,8 @@ class Worker:
         self.liveness.hold(self.engine.executor_id)
         self.engine.start()
         self._keeper.start()
+        if self.installation.settings.is_sqlite:
+            self.port.on_call = self.dispatcher.serve_now
         return self
 
     def __exit__(

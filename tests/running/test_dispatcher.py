@@ -20,6 +20,7 @@ from agent.running import recovery, verbs
 from agent.running.commits import GroupCommit, SupersededError
 from agent.running.doorbell import Doorbell
 from agent.running.executor import Executor
+from agent.running.liveness import alone
 from agent.running.planning import StoredPlan, draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.tree import load_trees
@@ -210,3 +211,31 @@ def test_a_transition_that_fails_lets_the_next_ones_be_made(
         thread.join(30)
     assert sorted(map(str, told)) == ["broken", *["made"] * 8 * len(trees)]
     assert commits.make(trees[0], lambda row, changes: "later") == "later", "nobody leads any more"
+
+
+def test_a_worker_serves_a_client_only_while_no_other_one_does(
+    installation: Installation, two_clients: Any, write_script: Any
+) -> None:
+    write_script("work", "name: Work\nbody: a.sh\n", {"a.sh": "echo done"})
+    served, ended = threading.Event(), threading.Event()
+
+    def elsewhere() -> None:
+        with alone(installation.settings, two_clients.contoso, threading.Event()):
+            served.set()
+            ended.wait(30)
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    assert served.wait(30)
+    with Worker(installation) as worker:
+        stored = [
+            planned(installation, "Work", [c[0]])
+            for c in (two_clients.contoso_computers, two_clients.fabrikam_computers)
+        ]
+        for each in stored:
+            verbs.release(installation, worker.port, each.id, actor="tester")
+        until(lambda: states(installation, stored[1].run_ids) == {RunState.SUCCEEDED})
+        assert states(installation, stored[0].run_ids) == {RunState.QUEUED}, "two workers serve one client"
+        ended.set()
+        until(lambda: states(installation, stored[0].run_ids) == {RunState.SUCCEEDED})
+    other.join(30)
