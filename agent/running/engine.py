@@ -87,6 +87,8 @@ class EnginePort:
     def call(self, clients: Iterable[int], *, delay_seconds: float = 0.0) -> None:
         """Have a worker execute what is due for these clients, `delay_seconds` from now. All calls or none."""
         called = sorted(set(clients))
+        if not called:
+            return
         with self._engine.begin() as connection:
             for client_id in called:
                 options: EnqueueOptions = {

@@ -65,6 +65,9 @@ def reconcile(installation: Installation, port: EnginePort, liveness: Liveness, 
         if call.id in dead:
             port.cancel(call.id)
     port.enqueue_all((run.id, run.segment, run.client_id) for run in again)
+    if at_once and port.on_call is not None:
+        # Where an older call is still in the queue no further one is made, and that one is answered too late.
+        port.on_call({run.client_id for run in runs if run.state == RunState.QUEUED})
     return [run.id for run in again]
 
 

@@ -19,8 +19,9 @@ from agent.model.runs import RunState, RunStep, ScriptRun, StepState
 from agent.running import recovery, verbs
 from agent.running.commits import GroupCommit, SupersededError
 from agent.running.doorbell import Doorbell
+from agent.running.engine import EnginePort
 from agent.running.executor import Executor
-from agent.running.liveness import alone
+from agent.running.liveness import Liveness, alone
 from agent.running.planning import StoredPlan, draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.tree import load_trees
@@ -239,3 +240,16 @@ def test_a_worker_serves_a_client_only_while_no_other_one_does(
         ended.set()
         until(lambda: states(installation, stored[0].run_ids) == {RunState.SUCCEEDED})
     other.join(30)
+
+
+def test_a_run_that_is_rung_for_is_begun_though_an_older_call_waits_in_the_queue(
+    installation: Installation, two_clients: Any, write_script: Any
+) -> None:
+    write_script("work", "name: Work\nbody: a.sh\n", {"a.sh": "echo done"})
+    port, told = EnginePort(installation.settings), []
+    stored = planned(installation, "Work", two_clients.contoso_computers[:1])
+    verbs.release(installation, port, stored.id, actor="tester")
+    port.on_call = told.append
+    assert recovery.reconcile(installation, port, Liveness(installation), at_once=True) == []
+    assert told == [{two_clients.contoso}]
+    port.close()
