@@ -43,6 +43,8 @@ class Options:
 def run_now(caller: Caller, options: Options) -> int:
     """Run a monitor as the person asked; the exit code. Raises UsageError without a terminal and without `--yes`."""
     clients, agreed = options.clients, None
+    # A wrong name is told before anything is asked for.
+    caller.installation.content.monitor(options.monitor)
     if not options.yes and not options.dry_run:
         if options.as_json or not sys.stdin.isatty():
             raise UsageError(

@@ -240,3 +240,7 @@ def test_an_error_of_a_query_names_monitor_and_file(fleet: Cli) -> None:
     own_monitor(fleet, "SELECT 1 AS TestValue FROM computers")
     said = fleet("monitor", "run", "Own", "--yes", expect=1).stderr
     assert "monitor 'Own', " in said and "own.sql: the query gives no column" in said
+
+
+def test_a_wrong_name_is_told_before_a_question_is(fleet: Cli) -> None:
+    assert "there is no monitor 'Offbording'" in fleet("monitor", "run", "Offbording", expect=2).stderr
