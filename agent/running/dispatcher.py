@@ -90,7 +90,10 @@ class Dispatcher:
         self._lock, self._stopping = threading.Lock(), threading.Event()
         #: Clients that are served; who stands first is asked first for a run when a thread is free.
         self._turns: deque[_Client] = deque()
+        #: Clients that are served next without waiting for the engine, and the threads that do; a plan may call thousands.
+        self._called: dict[int, None] = {}
         self._early: list[threading.Thread] = []
+        self._most_early = settings.concurrency_total
 
     def serve(self, client_id: int) -> None:
         """Execute what is due for a client until nothing is, or the worker stops. Called by the engine.
@@ -114,16 +117,17 @@ class Dispatcher:
 
     def serve_now(self, clients: Iterable[int]) -> None:
         """Begin to serve clients to whom the engine was just asked to send somebody: it takes a tenth of a second."""
-        for client_id in clients:
-            with self._lock:
-                served = next((c for c in self._turns if c.id == client_id), None)
-                self._early = [thread for thread in self._early if thread.is_alive()]
-                if served is None and not self._stopping.is_set():
-                    thread = threading.Thread(target=self._serve_early, args=(client_id,), daemon=True)
-                    self._early.append(thread)
-                    thread.start()
-            if served is not None:
-                served.look.set()
+        with self._lock:
+            served = {client.id: client for client in self._turns}
+            for client_id in clients:
+                if client_id in served:
+                    served[client_id].look.set()
+                else:
+                    self._called[client_id] = None
+            for _ in range(min(len(self._called), self._most_early - len(self._early))):
+                thread = threading.Thread(target=self._serve_called, daemon=True)
+                self._early.append(thread)
+                thread.start()
 
     def look_again(self) -> None:
         """Runs were queued: have every client that is served now look for them."""
@@ -142,7 +146,9 @@ class Dispatcher:
     def close(self) -> None:
         """Let the threads end; one that executes ends with its run."""
         deadline = time.monotonic() + CLOSE_SECONDS
-        for thread in self._early:
+        with self._lock:
+            early = list(self._early)
+        for thread in early:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._threads.shutdown(wait=False)
 
@@ -154,12 +160,20 @@ class Dispatcher:
                 self._turns.append(client)
         return other
 
-    def _serve_early(self, client_id: int) -> None:
-        try:
-            self.serve(client_id)
-        except ExeuntError as error:
-            # The engine sends somebody to this client anyhow, who tries it again.
-            log.error("client_not_served", client=client_id, reason=str(error))
+    def _serve_called(self) -> None:
+        """Serve one called client after the other, until there is none."""
+        while True:
+            with self._lock:
+                if not self._called or self._stopping.is_set():
+                    self._early.remove(threading.current_thread())
+                    return
+                client_id = next(iter(self._called))
+                del self._called[client_id]
+            try:
+                self.serve(client_id)
+            except ExeuntError as error:
+                # The engine sends somebody to this client anyhow, who tries it again.
+                log.error("client_not_served", client=client_id, reason=str(error))
 
     def _go_on(self, client: _Client) -> bool:
         """Load what is due if there is room for it. False when there is nothing, and nothing executes."""

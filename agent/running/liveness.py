@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from agent.errors import StoreError
 from agent.installation import Installation
 from agent.settings import Settings
 
@@ -113,8 +114,11 @@ def alone(settings: Settings, client_id: int, stopping: threading.Event) -> Iter
         yield
         return
     path = settings.workspace / "serving" / f"{client_id}.lock"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise StoreError(f"the lock {path} cannot be made: {error.strerror}; make room or check permissions") from error
     try:
         while not _locked(file) and not stopping.wait(OTHERS_POLL):
             continue

@@ -18,6 +18,7 @@ from agent.model.places import Computer
 from agent.model.runs import RunState, RunStep, ScriptRun, StepState
 from agent.running import recovery, verbs
 from agent.running.commits import GroupCommit, SupersededError
+from agent.running.dispatcher import Dispatcher
 from agent.running.doorbell import Doorbell
 from agent.running.engine import EnginePort
 from agent.running.executor import Executor
@@ -253,3 +254,26 @@ def test_a_run_that_is_rung_for_is_begun_though_an_older_call_waits_in_the_queue
     assert recovery.reconcile(installation, port, Liveness(installation), at_once=True) == []
     assert told == [{two_clients.contoso}]
     port.close()
+
+
+def test_a_plan_of_many_clients_begins_with_no_more_of_them_than_may_execute(installation: Installation) -> None:
+    settings = installation.settings.model_copy(update={"concurrency_total": 3})
+    port = EnginePort(settings)
+    executor = Executor(Installation(settings), port)
+    dispatcher = Dispatcher(Installation(settings), port, executor)
+    going, most, served, go_on = set[int](), [0], list[int](), threading.Event()
+
+    def serve(client_id: int) -> None:
+        going.add(client_id)
+        most[0] = max(most[0], len(going))
+        assert go_on.wait(30)
+        going.discard(client_id)
+        served.append(client_id)
+
+    dispatcher.serve = serve  # type: ignore[method-assign]
+    dispatcher.serve_now(range(1, 101))
+    until(lambda: len(going) == 3)
+    go_on.set()
+    until(lambda: len(served) == 100)
+    assert most == [3] and sorted(served) == list(range(1, 101))
+    until(lambda: not dispatcher._early)
