@@ -6,6 +6,8 @@ import importlib
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -34,8 +36,21 @@ def require_extra(extra: str, *modules: str) -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
+@contextmanager
+def kept_port(host: str = "127.0.0.1") -> Iterator[int]:
+    """A TCP port that no other process is given until the end of the block. Who connects to it is refused.
+
+    A server that sets SO_REUSEADDR, as servers do, may listen on it within the block: nobody can take it between the
+    choice and the start.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind((host, 0))
+        yield int(keeper.getsockname()[1])
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now; another process may be given it at once, see `kept_port`."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from peers import free_port, require
+from peers import kept_port, require
 
 from agent.database import Database
 from agent.settings import Settings
@@ -76,7 +76,7 @@ def _binaries() -> Path:
 def _run(*command: str) -> None:
     # initdb and postgres refuse to run as root.
     prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=120, cwd="/")
+    done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=300, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -86,36 +86,26 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     binaries = _binaries()
     # Not under pytest's own folder: that is closed to the user postgres, and a socket's path has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="exeunt-pg-"))
-    port = free_port()
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c max_connections=100 -c shared_buffers=64MB"
-    if not durable:
-        options += " -c autovacuum=off -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
         data = str(folder / "data")
-        _run(
-            str(binaries / "initdb"),
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-        )
-        # The server would keep the pipes of its starter open, so it writes to its log.
-        _run(str(binaries / "pg_ctl"), "-w", "-D", data, "-l", str(folder / "log"), "-o", options, "start")
+        how = ("-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        _run(str(binaries / "initdb"), "-D", data, *how)
+        with kept_port() as port:
+            options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c max_connections=100"
+            options += " -c shared_buffers=64MB"
+            if not durable:
+                options += " -c autovacuum=off -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+            # The server would keep the pipes of its starter open, so it writes to its log.
+            _run(str(binaries / "pg_ctl"), "-w", "-t", "240", "-D", data, "-l", str(folder / "log"), "-o", options, "start")
         server = PostgresServer(port)
         try:
             yield server
         finally:
             if "administration" in vars(server):
                 server.administration.close()
-            _run(str(binaries / "pg_ctl"), "-w", "-D", data, "-m", "fast", "stop")
+            _run(str(binaries / "pg_ctl"), "-w", "-t", "240", "-D", data, "-m", "fast", "stop")
     finally:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
