@@ -64,5 +64,5 @@ def api_of(console: Console, name: str, *, scopes: Collection[str] | None = None
     """A program that acts for that person; paths are below `/api/v1`."""
     token = token_of(console.installation, name, scopes=scopes)
     headers = {"authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=console.address + API, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=console.address + API, headers=headers, timeout=120) as client:
         yield client

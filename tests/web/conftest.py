@@ -34,6 +34,6 @@ def playwright() -> Iterator[Playwright]:
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     """Debian's Chromium, without a screen."""
     program = require("chromium", "chromium")
-    browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM))
+    browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM), timeout=180_000)
     yield browser
     browser.close()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from agent.access.principal import Grant, Role
 from agent.access.sessions import open_session
@@ -36,6 +36,10 @@ CHROMIUM = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
+
+#: How long a page may take on a machine that has much else to do, in milliseconds. `expect` waits 5 seconds by itself.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -96,15 +100,17 @@ def serving(installation: Installation, port: EnginePort | None = None) -> Itera
     config = uvicorn.Config(create_app(installation, port), host="127.0.0.1", port=0, log_config=None, access_log=False)
     server = _Server(config)
     listener = config.bind_socket()
+    # uvicorn only binds it: whoever asks before the application is ready waits, and is not refused.
+    listener.listen(2048)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        # The socket listens already: the first request waits until the application answers.
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
         listener.close()
+        assert not thread.is_alive(), "the application does not end"
 
 
 def sign_in_as(installation: Installation, name: str, grants: tuple[Grant, ...]) -> str:
@@ -119,7 +125,7 @@ def sign_in_as(installation: Installation, name: str, grants: tuple[Grant, ...])
 def plain_client(address: str, token: str | None = None) -> httpx.Client:
     """A client of a console without TLS, with the session of that token. It loads no certificates: that takes 20 ms each time."""
     cookies = {} if token is None else {COOKIE: token}
-    return httpx.Client(base_url=address, cookies=cookies, timeout=30, verify=NO_CERTIFICATES)
+    return httpx.Client(base_url=address, cookies=cookies, timeout=120, verify=NO_CERTIFICATES)
 
 
 @contextmanager
@@ -153,6 +159,7 @@ def browsing(
     )  # fmt: skip
     if person.token:
         context.add_cookies([{"name": COOKIE, "value": person.token, "url": console.address}])
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
