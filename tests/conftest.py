@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from postgres import create_tables, postgres_server, postgres_url
 
 from agent.database import Database
@@ -19,6 +20,11 @@ from agent.model.places import Client, Computer, Location
 from agent.settings import Settings
 
 __all__ = ["postgres_server", "postgres_url"]
+
+# The same examples on every machine, and none is judged by its time: a slow machine, or an example that nobody has met
+# before, must not stop a release. `pytest --hypothesis-profile=default` looks for new ones.
+hypothesis_settings.register_profile("exeunt", deadline=None, derandomize=True, print_blob=True)
+hypothesis_settings.load_profile("exeunt")
 
 
 @pytest.fixture(scope="session", autouse=True)
