@@ -54,6 +54,7 @@ def import_(caller: Caller, files: tuple[Path, ...], kind: str | None, dry_run: 
 
     All files or nothing: a bad line is told with its number and column. The kind is told by the file's name
     (clients.csv) or by --kind. A column `field:NAME` sets that extra data field.
+    A contact that was added by hand gets the external id of the line with its e-mail address, UPN or employee id.
     """
     with caller.installation.database.session() as session:
         for file in files:
@@ -61,7 +62,10 @@ def import_(caller: Caller, files: tuple[Path, ...], kind: str | None, dry_run: 
             if found is None:
                 raise UsageError(f"{file}: say what is in it with --kind, one of {', '.join(KINDS)}")
             counts = import_file(session, found, file, actor=caller.actor, dry_run=dry_run, allow_move=allow_move)
-            say(f"{file}: {counts.created} created, {counts.changed} changed, {counts.unchanged} as they were")
+            joined = f", {counts.joined} joined" if counts.joined else ""
+            say(f"{file}: {counts.created} created, {counts.changed} changed, {counts.unchanged} as they were{joined}")
+            for told in counts.joins:
+                say(f"  {plain(told)}")
     if dry_run:
         say("nothing was stored")
 

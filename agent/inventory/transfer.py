@@ -1,8 +1,8 @@
 """Import and export of clients, locations, computers, contacts and software, with their extra fields (`field:NAME`).
 
-A row is stored or brought up to date by its external id. Columns that are absent stay as they are; an empty `field:` cell
-leaves the field as it is. A file that is behind takes nothing back: a later contact stays, and so does a retirement.
-All of a file is stored, or nothing.
+A row is stored or brought up to date by its external id; a contact that was added by hand gets that of its row, see
+`transfer_joining`. Columns that are absent stay as they are; an empty `field:` cell leaves the field as it is. A file that is
+behind takes nothing back: a later contact stays, and so does a retirement. All of a file is stored, or nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class ImportCounts:
-    """How many rows an import made, changed, and found as they are."""
+    """How many rows an import made, changed, found as they are, and took over from contacts that were added by hand."""
 
     created: int
     changed: int
     unchanged: int
+    joined: int = 0
+    #: Up to 100 of those that were taken over, each with its line and contact.
+    joins: tuple[str, ...] = ()
 
 
 def import_file(
@@ -53,11 +56,15 @@ def import_file(
         if importer.faults:
             faults = sorted(importer.faults, key=lambda fault: fault.line)[:MOST_FAULTS]
             raise ImportRefused(faults, more=len(importer.faults) >= MOST_FAULTS)
-        counts = ImportCounts(importer.created, importer.changed, importer.unchanged)
+        counts = ImportCounts(
+            importer.created, importer.changed, importer.unchanged, importer.joining.count, tuple(importer.joining.told)
+        )  # fmt: skip
         if dry_run:
             savepoint.rollback()
-        elif counts.created or counts.changed:
-            details = {"created": counts.created, "changed": counts.changed, "unchanged": counts.unchanged}
+        elif counts.created or counts.changed or counts.joined:
+            details = {
+                "created": counts.created, "changed": counts.changed, "unchanged": counts.unchanged, "joined": counts.joined
+            }  # fmt: skip
             audit.record(
                 session, actor=actor, action="inventory.import", object_kind=kind, object_id=path.name, details=details
             )

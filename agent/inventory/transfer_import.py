@@ -16,6 +16,7 @@ from agent.inventory.columns import near
 from agent.inventory.extra_fields import fields
 from agent.inventory.field_values import aliases_of, checked_value
 from agent.inventory.places import free_slug
+from agent.inventory.transfer_joining import CannotJoin, Joining
 from agent.inventory.transfer_kinds import FIELD_PREFIX, Kind
 from agent.inventory.transfer_managers import Managers
 from agent.inventory.transfer_references import References
@@ -37,6 +38,8 @@ class _Row:
     values: dict[str, Any]
     fields: dict[int, str]
     stored: Any = None
+    #: `stored` was added by hand, and gets its external id now.
+    joined: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -50,6 +53,7 @@ class Importer:
         self._allow_move = allow_move
         self._references = References(session)
         self._managers = Managers(session, actor)
+        self.joining = Joining(session)
         of_level = fields(session, kind.form) if kind.form is not None else []
         self._fields: dict[str, ExtraField] = {FIELD_PREFIX + f.name: f for f in of_level}
         self._aliases = {f.id: aliases_of(session, f) for f in of_level}
@@ -101,6 +105,10 @@ class Importer:
 
     def finish(self) -> None:
         """Look up what names another row of the same file, now that all of them are stored."""
+        if self.faults:
+            return
+        for line, column, reason in self.joining.settle(self._lines):
+            self._fault(line, column, reason)
         if self.faults:
             return
         for line, reason in self._managers.settle():
@@ -178,7 +186,7 @@ class Importer:
     def _compare(self, rows: Sequence[_Row]) -> None:
         stored = self._stored(rows) if rows else {}
         for row in rows:
-            row.stored = stored.get(self._identity(row.values))
+            row.stored = stored.get(self._identity(row.values)) or self._joined(row)
             if row.stored is None:
                 self._check_new(row)
             else:
@@ -190,6 +198,18 @@ class Importer:
                 self._check_slug(row)
             if self._kind.name == "computers":
                 self._check_credential(row)
+
+    def _joined(self, row: _Row) -> Contact | None:
+        """The contact that was added by hand and is meant by a row with a new external id."""
+        if self._kind.name != "contacts":
+            return None
+        try:
+            found = self.joining.contact(row.line, row.values)
+        except CannotJoin as error:
+            self._fault(row.line, error.column, str(error))
+            return None
+        row.joined = found is not None
+        return found
 
     def _check_new(self, row: _Row) -> None:
         if self._kind.name == "contacts" and not row.values.get("name"):
@@ -243,10 +263,9 @@ class Importer:
         touched = self._write_fields(rows)
         self.created += len(new)
         differing = {row.line for row in rows if row.changes or row.line in touched} - {row.line for row in new}
-        altered = len(differing)
         self._same |= {row.line for row in rows if row.stored is not None} - differing - {row.line for row in new}
-        self.changed += altered
-        self.unchanged += len(rows) - len(new) - altered
+        self.changed += len(differing) - sum(row.joined for row in rows)
+        self.unchanged += len(rows) - len(new) - len(differing)
         audit.record_all(self._session, [] if self._kind.name == "software" else acts, actor=self._actor)
 
     def _write_fields(self, rows: Sequence[_Row]) -> set[int]:
@@ -277,6 +296,7 @@ class Importer:
         else:
             action = "move" if "client_id" in row.changes else "change"
             details = {"old": {name: getattr(row.stored, name) for name in row.changes}, "new": row.changes}
+            details |= {"joined": True} if row.joined else {}
         client_id = row.values.get("client_id") or getattr(row.stored, "client_id", None)
         name = {"name": getattr(row.stored, "name", None), "imported": True}
         return audit.Act(f"{word}.{action}", word, getattr(row.stored, self._key), client_id, {**name, **details})

@@ -23,6 +23,11 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
+def is_made_id(text: str) -> bool:
+    """Whether an id has the form of `new_id`: nobody gave it."""
+    return len(text) == 16 and not set(text) - set("0123456789abcdef")
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware UTC time: `timestamptz` on PostgreSQL, sortable text on SQLite. A naive time is refused."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -365,6 +366,15 @@ def test_a_computer_is_moved_retired_and_left_alone(console: Console) -> None:
         assert words in page, words
     assert console.colleague.post(f"{address}/alerting", data={"start": "25:00", "end": "06:00"}).status_code == 400
     assert console.colleague.post(f"{address}/retire", data={"retired": "false"}).status_code == 303
+
+
+def test_a_preview_names_who_was_added_by_hand(console: Console) -> None:
+    with console.installation.database.session() as session:
+        places.add_contact(session, client_id=console.places.contoso, name=NASTY, email="ann@x.example", actor="ann")
+    text = b"external_id,client,name,email\nhr1,contoso,Ann,Ann@x.example\n"
+    page = console.owner.post("/inventory/import", data={"kind": "contacts"}, files={"file": ("people.csv", text)})
+    assert page.status_code == 200 and "<dt>joined</dt><dd>1</dd>" in page.text and "Import 1 row<" in page.text
+    assert f"{NASTY}, by email" in html.unescape(page.text) and NASTY not in page.text
 
 
 def test_a_file_is_imported_after_a_preview(console: Console) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import Body, Query, Response
+from pydantic import Field
 
 from agent.access.principal import Permission
 from agent.errors import ImportLineError, ImportRefused
@@ -27,6 +28,8 @@ class Imported(Answer):
     created: int
     changed: int
     unchanged: int
+    joined: int = Field(description="Contacts that were added by hand and got the external id of their line")
+    joins: list[str] = Field(description="Up to 100 of them, each with its line and contact")
     dry_run: bool
 
 
@@ -38,6 +41,8 @@ def import_inventory(
     allow_move: Annotated[bool, Query(description="Computers and contacts may get to another client")] = False,
 ) -> Imported:  # fmt: skip
     """Store rows, or bring them up to date, by their external id. All or nothing: every bad line is told.
+
+    A contact that was added by hand gets the external id of the line with its e-mail address, UPN or employee id.
 
     A row may belong to any client, so this takes a technician of the whole server; for clients and for computers, whose
     rows name credentials, an administrator.
@@ -52,7 +57,7 @@ def import_inventory(
         except ImportRefused as error:
             # The caller's file has no name here.
             raise ImportRefused([_named(f, kind) for f in error.faults]) from None
-    return Imported(**vars(counts), dry_run=dry_run)
+    return Imported.model_validate({**vars(counts), "joins": list(counts.joins), "dry_run": dry_run})
 
 
 def _named(fault: ImportLineError, kind: str) -> ImportLineError:

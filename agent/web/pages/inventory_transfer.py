@@ -95,6 +95,7 @@ def confirm_import(request: Request, here: Here, who: Who, form: Annotated[Confi
     )
     uploads.forget(here.settings, who.user_id, form.token)
     said = f"{form.kind}: {counts.created} created, {counts.changed} changed, {counts.unchanged} as they were"
+    said += f", {counts.joined} joined" if counts.joined else ""
     return redirect(request, "/inventory", said)
 
 
