@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     output_file_bytes: int = Field(
         1_073_741_824, ge=1024, description="Largest output file, in bytes; what comes after is counted and dropped"
     )
-    offline_expiry_days: int | None = Field(
-        None, ge=1, description="A flagged computer that stays offline longer is reported as expired, in days"
+    offline_expiry_days: int = Field(
+        14, ge=1, description="A flagged computer that stays offline longer is reported as expired, in days"
     )
     require_approval: bool = Field(False, description="Hold every monitor's run until somebody approves it")
     second_person_from: int | None = Field(

@@ -2,18 +2,10 @@
 -- A bare date is due when it has begun in every time zone. What was started, or taken off the list, for the same
 -- termination date is not found again; a flag always counts.
 WITH due AS (
-    SELECT d.id AS contactid, 'contact' AS level
-    FROM extrafield AS f
-    JOIN extrafielddata AS d ON d.extrafieldid = f.id AND d.value <> '0' AND d.id > 0
-    WHERE f.form = 4 AND f.name = 'Offboard Contact'
-    UNION ALL
     -- The default row of the flag flags everybody without a value of their own; a guardrail refuses such a run.
-    SELECT c.contactid, 'contact'
-    FROM extrafield AS f
-    CROSS JOIN extrafielddata AS d
-    CROSS JOIN contacts AS c
-    WHERE f.form = 4 AND f.name = 'Offboard Contact' AND d.extrafieldid = f.id AND d.id = 0 AND d.value <> '0'
-    AND NOT EXISTS (SELECT 1 FROM extrafielddata AS own WHERE own.extrafieldid = f.id AND own.id = c.contactid)
+    SELECT s.id AS contactid, 'contact' AS level
+    FROM v_extradataset AS s
+    WHERE s.form = 4 AND s.name = 'Offboard Contact'
     UNION ALL
     SELECT o.contact_id, 'planned'
     FROM contact_offboarding AS o
@@ -70,22 +62,16 @@ SELECT
     -- An exclusion at any level wins; the person is reported as skipped.
     CASE
         WHEN EXISTS (
-            SELECT 1 FROM extrafield AS f
-            WHERE f.form = 3 AND f.name = 'Exclude From Offboarding'
-            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.clientid),
-                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+            SELECT 1 FROM v_extradataset AS s
+            WHERE s.form = 3 AND s.name = 'Exclude From Offboarding' AND s.id = c.clientid)
         THEN 'Exclude From Offboarding is set on the client'
         WHEN EXISTS (
-            SELECT 1 FROM extrafield AS f
-            WHERE f.form = 2 AND f.name = 'Exclude From Offboarding'
-            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.locationid),
-                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+            SELECT 1 FROM v_extradataset AS s
+            WHERE s.form = 2 AND s.name = 'Exclude From Offboarding' AND s.id = c.locationid)
         THEN 'Exclude From Offboarding is set on the location'
         WHEN EXISTS (
-            SELECT 1 FROM extrafield AS f
-            WHERE f.form = 4 AND f.name = 'Exclude From Offboarding'
-            AND COALESCE((SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = c.contactid),
-                (SELECT d.value FROM extrafielddata AS d WHERE d.extrafieldid = f.id AND d.id = 0), '0') <> '0')
+            SELECT 1 FROM v_extradataset AS s
+            WHERE s.form = 4 AND s.name = 'Exclude From Offboarding' AND s.id = c.contactid)
         THEN 'Exclude From Offboarding is set on the person'
     END AS SkipReason
 FROM levels AS l

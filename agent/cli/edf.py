@@ -15,7 +15,6 @@ from agent.errors import UsageError
 from agent.inventory import extra_fields, field_values, flags, lookup
 from agent.inventory.lookup import place_id
 from agent.inventory.places import online
-from agent.inventory.reach import FieldSets
 from agent.model.fields import ExtraField, ExtraFieldData, FieldType, Form
 from agent.model.places import Computer
 from agent.services.credentials import secret_from
@@ -224,13 +223,13 @@ def show_flags(caller: Caller, limit: int, as_json: bool) -> None:
         show_json({"standing": standing, "computers": rows})
         return
     for flag in standing:
-        warn(f"{flag.field} is set on {flag.path}: a computer that is added there later is offboarded too")
+        warn(flag.warning)
     columns = ("computer", "id", "levels", "online", "excluded", "last contact")
     show_table(columns, ([r[c.replace(" ", "_")] for c in columns] for r in rows), empty="no computer is flagged")
 
 
 def _reached(session: Session, limit: int) -> list[Computer]:
     """Computers that an offboarding flag reaches, by id; a default that is set reaches all."""
-    flagged = FieldSets(session).flagged_ids(col(Computer.retired_at).is_(None))
+    flagged = flags.FieldSets(session).flagged_ids(col(Computer.retired_at).is_(None))
     query = select(Computer).where(col(Computer.computer_id).in_(flagged))
     return list(session.exec(query.order_by(col(Computer.computer_id)).limit(limit)))

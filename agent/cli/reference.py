@@ -64,6 +64,12 @@ _TABLES = """\
 Places and extra fields (`edf_schema.sql`) may be read and changed by SQL; their rules and their log are in the database.
 Records are for reading. A monitor's query may read all of them but `credential`, `system_property` and `notification`."""
 
+#: Of migration 0017.
+_FLAG_VIEWS = (
+    ("v_extradataset", "Each place at which a field is set: its own value, else the default row's, is not `0`", "`form`, `name`, `id`"),
+    ("v_offboardlevels", "Each level (`client`, `location`, `computer`) whose offboarding flag reaches a computer", "`computerid`, `level`"),
+)  # fmt: skip
+
 
 def _section(title: str, text: str, body: str) -> str:
     return f"## {title}\n\n" + "\n\n".join(part for part in (text, body) if part)
@@ -187,6 +193,7 @@ def _tables() -> str:
         (f"`{view}`", "view", f"One row per {form.name.lower()}", f"`{key}`, then one column per extra field")
         for form, (view, _, key) in VIEWS.items()
     ]
+    rows += [(f"`{view}`", "view", meaning, columns) for view, meaning, columns in _FLAG_VIEWS]
     return _table(("Table", "Kind", "Holds", "Columns"), rows)
 
 

@@ -8,6 +8,7 @@ from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.output import say, show_json, show_table, warn
 from agent.inventory import lookup
+from agent.inventory.flags import standing_flags
 from agent.model.places import Client
 from agent.reporting import leftovers as left
 from agent.reporting.evidence import evidence_document, write_evidence
@@ -48,7 +49,7 @@ def leftovers(caller: Caller, client: str | None, as_json: bool) -> None:
     with caller.installation.database.reading() as session:
         client_id = lookup.place_id(lookup.find(session, Client, client)) if client else None
         offline = left.leftovers(session, caller.installation.settings, client_id=client_id)
-        standing = left.standing_flags(session, client_id=client_id)
+        standing = standing_flags(session, client_id=client_id)
     if as_json:
         show_json({"offline": offline, "standing_flags": standing})
         return

@@ -12,20 +12,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, false, func, literal, or_, text, true, union
+from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_, text, true
 from sqlmodel import Session, col, select
 
-from agent.inventory.flags import ALLOW_PROBE, ALLOW_SERVER, EXCLUDE, OFFBOARD
+from agent.inventory.flags import ALLOW_PROBE, ALLOW_SERVER, EXCLUDE, KEYS, FieldSets
 from agent.model.base import utcnow
-from agent.model.fields import ExtraField, ExtraFieldData, Form
+from agent.model.fields import Form
 from agent.model.places import AgentComputerData, Computer, MaintenanceMode
-
-#: The column of a computer that names its place of a level; the nearest level first.
-KEYS: dict[Form, Any] = {
-    Form.COMPUTER: col(Computer.computer_id),
-    Form.LOCATION: col(Computer.location_id),
-    Form.CLIENT: col(Computer.client_id),
-}
 
 
 class Outcome(StrEnum):
@@ -78,69 +71,6 @@ class Reach:
         return self.counts.get(Outcome.GOES, 0) + self.counts.get(Outcome.OFFLINE, 0)
 
 
-class FieldSets:
-    """The fields of offboardings by level, and which of their default rows are set. Read once per request."""
-
-    def __init__(self, session: Session) -> None:
-        self.dialect = session.get_bind().dialect.name
-        names = {*OFFBOARD.values(), EXCLUDE, ALLOW_SERVER, ALLOW_PROBE}
-        rows = session.exec(
-            select(ExtraField.form, ExtraField.name, ExtraField.id, ExtraFieldData.value)
-            .outerjoin(
-                ExtraFieldData,
-                and_(col(ExtraFieldData.extra_field_id) == col(ExtraField.id), col(ExtraFieldData.id) == 0),
-            )
-            .where(col(ExtraField.name).in_(names))
-        ).all()
-        self.ids = {(Form(form), name): id_ for form, name, id_, _ in rows}
-        self.defaults = {(Form(form), name): value for form, name, _, value in rows if value is not None}
-
-    def places(self, form: Form, name: str) -> Select[Any]:
-        """Ids of the places whose own value of a checkbox is set."""
-        own = _values(self.ids.get((form, name)))
-        return own.where(col(ExtraFieldData.value) != "0")
-
-    def is_set(self, form: Form, name: str) -> ColumnElement[bool]:
-        """Whether a checkbox of one level counts as set for a computer: its place's own value, else the default row."""
-        found: ColumnElement[bool] = KEYS[form].in_(self.places(form, name))
-        if self.defaults.get((form, name), "0") == "0":
-            return found
-        return or_(found, KEYS[form].not_in(_values(self.ids.get((form, name)))))
-
-    def is_set_anywhere(self, name: str) -> ColumnElement[bool]:
-        """Whether any level has it set, whatever a nearer one says: what flags and exclusions ask."""
-        return or_(*(self.is_set(form, name) for form in KEYS))
-
-    def flagged(self) -> ColumnElement[bool]:
-        """Whether an offboarding flag of any level reaches a computer."""
-        return or_(*(self.is_set(form, name) for form, name in OFFBOARD.items()))
-
-    def flagged_ids(self, *conditions: ColumnElement[bool], limit: int | None = None) -> Any:
-        """Ids of all flagged computers that meet the conditions, started from the flags that are set.
-
-        `limit`: at most so many of each level, for a count that need not be exact above it.
-        """
-        flagged = [KEYS[form].in_(self.places(form, name)) for form, name in OFFBOARD.items()]
-        # A default row that is set flags nearly everything: then each computer is asked.
-        flagged += [self.is_set(f, name) for f, name in OFFBOARD.items() if self.defaults.get((f, name), "0") != "0"]
-        arms = [select(col(Computer.computer_id)).where(one, *conditions) for one in flagged]
-        return union(*arms) if limit is None else union(*(select(arm.limit(limit).subquery()) for arm in arms))
-
-    def allows(self, name: str) -> ColumnElement[bool]:
-        """Whether an opt-in counts as set: the nearest own value decides, else the nearest default."""
-        values: list[Any] = []
-        for form in KEYS:
-            field = self.ids.get((form, name))
-            if field is not None:
-                own = select(col(ExtraFieldData.value)).where(
-                    col(ExtraFieldData.extra_field_id) == field, col(ExtraFieldData.id) == KEYS[form]
-                )
-                values.append(own.correlate(Computer).scalar_subquery())
-        values += [literal(self.defaults[form, name]) for form in KEYS if (form, name) in self.defaults]
-        decided: ColumnElement[str] = func.coalesce(*values, "0", "0")
-        return decided.not_in(("", "0"))
-
-
 def outcome(fields: FieldSets, online_since: datetime, now: datetime | None = None) -> ColumnElement[str]:
     """SQL of an `Outcome` for each computer."""
     moment = now or utcnow()
@@ -191,11 +121,6 @@ def of_place(form: Form, place_id: int) -> ColumnElement[bool]:
 def of_clients(clients: Collection[int] | None) -> ColumnElement[bool]:
     """The computers of some clients; None: of all."""
     return true() if clients is None else col(Computer.client_id).in_(sorted(clients))
-
-
-def _values(field_id: int | None) -> Select[Any]:
-    query = select(col(ExtraFieldData.id)).where(col(ExtraFieldData.id) > 0)
-    return query.where(col(ExtraFieldData.extra_field_id) == field_id if field_id is not None else false())
 
 
 def _quiet(moment: datetime) -> Select[Any]:

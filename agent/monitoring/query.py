@@ -20,9 +20,6 @@ from agent.monitoring.sqlite_query import run_sqlite
 from agent.monitoring.sqltext import QueryText, read_query
 from agent.settings import Settings
 
-#: A flagged computer counts as offline too long after this time unless EXEUNT_OFFLINE_EXPIRY_DAYS says otherwise.
-OFFLINE_EXPIRY_DAYS = 14
-
 _TIMES = re.compile(r"(seconds|minutes|hours|days)_(ago|ahead)_(\d{1,6})")
 _DATES = re.compile(r"today_(plus|minus)_(\d{1,6})")
 
@@ -65,7 +62,7 @@ def parameter(name: str, settings: Settings, now: datetime) -> Any:
     known = {
         "now": now,
         "online_since": now - timedelta(seconds=settings.online_seconds),
-        "offline_expired": now - timedelta(days=settings.offline_expiry_days or OFFLINE_EXPIRY_DAYS),
+        "offline_expired": now - timedelta(days=settings.offline_expiry_days),
         "today": now.date().isoformat(),
         "today_everywhere": (now - timedelta(hours=12)).date().isoformat(),
     }

@@ -21,13 +21,14 @@ from sqlmodel import Session, col, select
 from agent import audit
 from agent.errors import NotFound, StoreError
 from agent.installation import Installation
+from agent.inventory.flags import FieldSets, standing_flags
 from agent.model.administration import AuditEntry
 from agent.model.base import utcnow
-from agent.model.fields import ExtraField, Form
+from agent.model.fields import ExtraField
 from agent.model.places import Client, Computer, Location
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.reporting.html import evidence_html
-from agent.reporting.leftovers import flagged_places, leftovers, standing_flags
+from agent.reporting.leftovers import leftovers
 from agent.reporting.run_report import iso
 from agent.settings import Settings
 
@@ -270,12 +271,7 @@ def _failures(session: Session, root_ids: list[str]) -> Iterator[tuple[str, str,
 
 
 def _flagged(session: Session, client_id: int) -> set[int | None]:
-    of_client = select(Computer.computer_id).where(Computer.client_id == client_id)
-    levels = (
-        (Form.CLIENT, col(Computer.client_id)), (Form.LOCATION, col(Computer.location_id)),
-        (Form.COMPUTER, col(Computer.computer_id)),
-    )  # fmt: skip
-    return {i for form, key in levels for i in session.exec(of_client.where(key.in_(flagged_places(form))))}
+    return set(session.scalars(FieldSets(session).flagged_ids(col(Computer.client_id) == client_id)))
 
 
 def _chunks(ids: list[str]) -> Iterable[list[str]]:

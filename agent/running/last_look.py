@@ -13,8 +13,8 @@ from sqlmodel import Session, col
 
 from agent.installation import Installation
 from agent.inventory.effective import effective_values
-from agent.inventory.flags import EXCLUDE, cleared_since
-from agent.inventory.reach import FieldSets, Outcome, outcome
+from agent.inventory.flags import EXCLUDE, FieldSets, cleared_since
+from agent.inventory.reach import Outcome, outcome
 from agent.model.base import utcnow
 from agent.model.monitors import Alert
 from agent.model.places import Computer

@@ -166,7 +166,7 @@ def test_the_query_starts_from_the_flags(any_installation: Installation, any_two
         with any_installation.database.reading() as session:
             steps = [r[3] for r in session.execute(text("EXPLAIN QUERY PLAN " + sql), {"online_since": "2026-01-01"})]
         assert any("extrafielddata_set" in step for step in steps)
-        scans = [step for step in steps if step.startswith("SCAN c")]
+        scans = [step for step in steps if step.startswith("SCAN p")]
         # Only the three branches for the default rows, each inside a loop over the default row itself.
         assert len(scans) == 3 and not any("lastcontact" in step for step in steps)
         return

@@ -13,11 +13,12 @@ import pytest
 from agent import audit
 from agent.errors import NotFound, StoreError
 from agent.installation import Installation
+from agent.inventory.flags import standing_flags
 from agent.model.base import utcnow
 from agent.model.places import Computer
 from agent.reporting.evidence import evidence_document, write_evidence
 from agent.reporting.html import evidence_html
-from agent.reporting.leftovers import leftovers, standing_flags
+from agent.reporting.leftovers import leftovers
 
 NASTY = "<img src=x onerror=alert(1)>\n\"'{{ 7*7 }}"
 
@@ -172,12 +173,31 @@ def test_flagged_computers_that_stay_offline(installation: Installation, two_cli
         with installation.database.reading() as session:
             return {x.name: x.state for x in leftovers(session, settings)}
 
-    assert left() == {"CONTOSO-PC1": "offline", "CONTOSO-PC2": "never_contacted"}
-    assert left(offline_expiry_days=30) == {"CONTOSO-PC1": "expired", "CONTOSO-PC2": "never_contacted"}
+    assert left(offline_expiry_days=50) == {"CONTOSO-PC1": "offline", "CONTOSO-PC2": "never_contacted"}
+    assert left() == {"CONTOSO-PC1": "expired", "CONTOSO-PC2": "never_contacted"}
     assert left(online_seconds=86_400 * 50) == {"CONTOSO-PC2": "never_contacted"}
     flag("Exclude From Offboarding", 1, first)
     change(installation, second, retired_at=utcnow())
     assert left() == {}
+
+
+def test_default_rows_count_for_what_stays_offline(installation: Installation, two_clients: Any, flag: Any) -> None:
+    for computer in (*two_clients.contoso_computers, *two_clients.fabrikam_computers):
+        change(installation, computer, last_contact=utcnow() - timedelta(days=1))
+
+    def left() -> set[str]:
+        with installation.database.reading() as session:
+            return {x.name for x in leftovers(session, installation.settings)}
+
+    flag("Offboard Location", 2, 0)
+    assert left() == {"CONTOSO-PC1", "CONTOSO-PC2", "FABRIKAM-PC1", "FABRIKAM-PC2"}
+    with installation.database.reading() as session:
+        assert [(f.place_id, f.path, f.computers) for f in standing_flags(session)] == [(0, "every location", 4)]
+    flag("Offboard Location", 2, two_clients.fabrikam_site, "0")
+    assert left() == {"CONTOSO-PC1", "CONTOSO-PC2"}
+    flag("Exclude From Offboarding", 1, 0)
+    flag("Exclude From Offboarding", 1, two_clients.contoso_computers[0], "0")
+    assert left() == {"CONTOSO-PC1"}
 
 
 def test_a_flag_that_stays_set_is_warned_about(installation: Installation, two_clients: Any, flag: Any) -> None:
@@ -188,7 +208,7 @@ def test_a_flag_that_stays_set_is_warned_about(installation: Installation, two_c
     with installation.database.reading() as session:
         client, location = standing_flags(session)
         assert standing_flags(session, client_id=two_clients.contoso) == [client]
-    assert (client.level, client.name, client.by, client.computers) == ("client", "Contoso", "jane", 1)
+    assert (client.level, client.path, client.by, client.computers) == ("client", "Contoso", "jane", 1)
     assert (location.level, location.by, location.computers) == ("location", None, 2)
     assert "a computer that is added later will be offboarded too" in client.warning
     assert client.warning in evidence(installation, two_clients.contoso)["warnings"]

@@ -14,9 +14,10 @@ from sqlmodel import select
 from agent.errors import Conflict
 from agent.functions import registry
 from agent.installation import Installation
+from agent.inventory.flags import standing_flags
 from agent.model.tickets import Notification, Ticket, TicketComment
 from agent.reporting.evidence import write_evidence
-from agent.reporting.leftovers import leftovers, standing_flags
+from agent.reporting.leftovers import leftovers
 from agent.reporting.run_report import run_document
 from agent.reporting.summary import summarise, summarise_finished
 from agent.secrets import create_key

@@ -9,6 +9,7 @@ from fastapi import Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from agent.access.principal import Permission
+from agent.inventory.flags import standing_flags
 from agent.model.places import Client
 from agent.reporting import leftovers as left
 from agent.reporting.evidence import evidence_document, write_evidence
@@ -37,9 +38,10 @@ class StandingFlagOut(Answer):
     """A client's or location's flag that is set: a computer that is added there later is offboarded too."""
 
     level: str
+    #: 0: the default row of the field, which flags every place of the level
     place_id: int
-    name: str
-    client_id: int
+    path: str
+    client_id: int | None
     field: str
     since: datetime | None
     by: str | None
@@ -60,7 +62,7 @@ def list_leftovers(here: Here, who: Who, client_id: ClientId = None) -> Leftover
     clients = who.clients()
     with here.database.reading() as session:
         offline = left.leftovers(session, here.settings, client_id=client_id)
-        standing = left.standing_flags(session, client_id=client_id)
+        standing = standing_flags(session, client_id=client_id)
     return Leftovers(
         offline=[LeftoverOut.model_validate(x) for x in offline if clients is None or x.client_id in clients],
         standing_flags=[

@@ -15,7 +15,7 @@ from agent.access.principal import Permission, Principal
 from agent.errors import Conflict, NotFound, UsageError
 from agent.inventory import field_values, flags
 from agent.inventory.lookup import FORMS
-from agent.inventory.reach import MEANING, FieldSets, Outcome, of_place, reach
+from agent.inventory.reach import MEANING, Outcome, of_place, reach
 from agent.model.fields import Form as Level
 from agent.model.places import Computer, Contact
 from agent.web.asking import Here, Who
@@ -186,7 +186,7 @@ def _everything(session: Session, here: Here, who: Principal, filters: Filters) 
 
 
 def _flagged_themselves(session: Session, ids: Collection[int]) -> set[int]:
-    fields = FieldSets(session)
+    fields = flags.FieldSets(session)
     query = fields.places(Level.COMPUTER, flags.OFFBOARD[Level.COMPUTER])
     return {row[0] for row in session.execute(query)} & set(ids)
 

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy import Select, and_, or_
 from sqlmodel import Session, col, select
 
-from agent.inventory.flags import EXCLUDE, OFFBOARD
+from agent.inventory.flags import EXCLUDE, OFFBOARD, FieldSets
 from agent.inventory.lookup import MODELS, key, place_id
-from agent.inventory.reach import FieldSets
 from agent.inventory.search import matching
 from agent.model.base import utcnow
 from agent.model.fields import ExtraFieldData, Form

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from sqlalchemy import or_
 from sqlmodel import Session, col, func, select
 
-from agent.inventory.flags import OFFBOARD
-from agent.inventory.reach import FieldSets, flagged_count
+from agent.inventory.flags import OFFBOARD, FieldSets
+from agent.inventory.reach import flagged_count
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding, ManualTask
 from agent.model.fields import Form
