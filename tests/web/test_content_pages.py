@@ -128,14 +128,16 @@ def test_an_edit_is_checked_compared_and_saved(console: Console, chromium: Brows
         page.goto(where)
         axe_finds_nothing(page)
         picture(page, "script")
-        page.get_by_role("link", name="Edit").click()
+        with page.expect_navigation():
+            page.get_by_role("link", name="Edit").click()
         editor = page.locator("textarea").first
         expect(editor).not_to_have_value("")
         text = editor.input_value()
         editor.fill(text + "nonsense: 1\n")
         expect(page.locator("#looked .fault")).to_contain_text("nonsense")
         picture(page, "script-edit")
-        page.get_by_role("button", name="Save").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save").click()
         expect(page.locator(".fault").first).to_contain_text("nonsense")
         editor.fill(text + "# a comment that <b>stays</b>\n")
         expect(page.locator("#looked ins")).to_contain_text("stays")

@@ -55,7 +55,8 @@ def test_a_last_day_is_planned_in_a_browser(console: Console, chromium: Browser,
         page.goto("/offboardings")
         page.get_by_role("link", name="Offboard people").click()
         page.get_by_label("Client").select_option("Contoso")
-        page.get_by_role("button", name="Go on").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Go on").click()
         page.get_by_label("Search").press_sequentially("joh")
         expect(page.locator("#found label")).to_have_count(1)
         page.get_by_label("John").check()

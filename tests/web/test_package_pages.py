@@ -60,7 +60,8 @@ def test_the_order_is_changed_by_numbers_and_by_dragging(
     with browsing(chromium, console, console.owner) as page:
         page.goto(OF)
         page.get_by_label(f"Place of {third}").fill("0")
-        page.get_by_role("button", name="Save the order").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save the order").click()
         expect(page.locator(".said")).to_contain_text("The order is saved")
         assert names(console) == [third, first, second]
         rows = page.locator("tbody[data-sortable] tr")

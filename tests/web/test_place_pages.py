@@ -491,6 +491,7 @@ def test_computers_are_chosen_and_flagged_by_keyboard(console: Console, chromium
         picture(page, "flag-chosen-1440-light")
         page.get_by_role("button", name="Set Offboard Computer on 1 computer").press("Enter")
         page.get_by_text("1 computer flagged").wait_for()
+        page.wait_for_load_state()
         assert flagged(console) == {console.places.contoso_computers[1]}
         page.get_by_label("Choose all shown").check()
         page.get_by_role("button", name="Unflag the chosen…").click()

@@ -96,7 +96,8 @@ def test_from_the_flag_to_the_report(
         page.goto(f"/computers/{places.contoso_computers[0]}")
         page.get_by_role("link", name="Offboard this computer").click()
         expect(page.get_by_role("heading", name="1 of 1 computer would be offboarded")).to_be_visible()
-        page.get_by_role("button", name="Set Offboard Computer").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Set Offboard Computer").click()
         page.goto("/monitors/Offboarding/run")
         expect(page.locator("details.card")).to_contain_text("CONTOSO-PC1")
         expect(page.locator(".warning").first).to_contain_text("held")
@@ -107,7 +108,7 @@ def test_from_the_flag_to_the_report(
         page.get_by_label("Why", exact=True).fill("agreed in ticket 4711")
         page.get_by_role("button", name="Approve and start 1 run").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("CONTOSO-PC1")
-        expect(page.locator(".run-head .chip")).to_have_text("partial", timeout=60_000)
+        expect(page.locator(".run-head .chip")).to_have_text("partial", timeout=180_000)
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         expect(page.locator(".results")).to_contain_text("Remove Notes")
         expect(page.locator(".step-body .fault").first).to_contain_text("passphrase")
