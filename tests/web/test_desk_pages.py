@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 import pytest
-from peers import free_port
+from peers import kept_port
 from playwright.sync_api import Browser, expect
 from sqlmodel import select
 from web_help import Console, axe_finds_nothing, browsing, fits, picture
@@ -134,9 +135,18 @@ def test_a_credential_is_stored_changed_and_its_secret_never_shown(console: Cons
     assert console.owner.post(f"{path}/remove", data={}).status_code == 303
 
 
-def test_a_credential_of_a_service_is_tried_without_a_computer(console: Console, chromium: Browser) -> None:
+@pytest.fixture
+def nobody_listens() -> Iterator[int]:
+    """A port that refuses connections."""
+    with kept_port() as port:
+        yield port
+
+
+def test_a_credential_of_a_service_is_tried_without_a_computer(
+    console: Console, chromium: Browser, nobody_listens: int
+) -> None:
     create_key(console.installation.settings)
-    settings = {"url": f"https://127.0.0.1:{free_port()}", "answer_seconds": 1, "call_seconds": 1}
+    settings = {"url": f"https://127.0.0.1:{nobody_listens}", "answer_seconds": 1, "call_seconds": 1}
     made = {
         kind: credentials.add(
             console.installation, kind=kind, name=f"our {kind}", client_id=console.places.contoso, settings=given,

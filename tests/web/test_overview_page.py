@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, expect
-from web_help import Console, axe_finds_nothing, browsing, fits, picture, serving, sign_in_as
+from web_help import Console, axe_finds_nothing, browsing, fits, picture, plain_client, serving, sign_in_as
 
 from agent.access.principal import Grant, Role
 from agent.installation import Installation
@@ -17,7 +16,6 @@ from agent.inventory.reach import flagged_count
 from agent.model.contacts import ContactOffboarding
 from agent.model.fields import Form
 from agent.model.runs import ScriptRevision, ScriptRun
-from agent.web.asking import COOKIE
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -121,7 +119,7 @@ def test_a_refusal_leads_back_to_its_page_and_nowhere_else(console: Console) -> 
 
 def test_an_empty_inventory_says_where_to_begin(installation: Installation) -> None:
     token = sign_in_as(installation, "first", (Grant(Role.ADMINISTRATOR),))
-    with serving(installation) as address, httpx.Client(base_url=address, cookies={COOKIE: token}) as client:
+    with serving(installation) as address, plain_client(address, token) as client:
         assert "First steps" in client.get("/").text
         with installation.database.session() as session:
             places.add_client(session, name="Contoso", actor="first")

@@ -40,7 +40,7 @@ def gate(console: Console, tmp_path: Path) -> Path:
     gate = tmp_path / "gate"
     write(
         console.installation, "waits",
-        "name: Remove <b>agents</b>\nparameters: {gate: {type: text}}\nbody: {linux: body.sh}\ntime_limit: 60 seconds\n",
+        "name: Remove <b>agents</b>\nparameters: {gate: {type: text}}\nbody: {linux: body.sh}\ntime_limit: 600 seconds\n",
         "echo 'removing <agent> & more'\nwhile [ ! -e \"$EXEUNT_GATE\" ]; do sleep 0.05; done\necho gone >&2\nexit 3\n",
     )  # fmt: skip
     console.installation.content.reload()
@@ -68,7 +68,8 @@ def executing(console: Console, gate: Path, plan: StoredPlan) -> Iterator[str]:
         yield run_id
     finally:
         gate.touch()
-        thread.join(30)
+        thread.join(120)
+        assert not thread.is_alive(), "the run does not end"
 
 
 def test_a_run_is_watched_to_its_end(console: Console, chromium: Browser, gate: Path) -> None:

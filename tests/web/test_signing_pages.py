@@ -44,7 +44,7 @@ def installation(installation: Installation) -> Installation:
 @pytest.fixture
 def empty(installation: Installation) -> Iterator[httpx.Client]:
     """A server at its first start, and a browser at it."""
-    with serving(installation) as address, httpx.Client(base_url=address, timeout=30) as client:
+    with serving(installation) as address, httpx.Client(base_url=address, timeout=120) as client:
         yield client
 
 
@@ -98,7 +98,7 @@ def test_over_https_the_cookie_is_bound_to_the_host(console: Console) -> None:
     token = cookie.partition("=")[2].partition(";")[0]
     for name, status in ((COOKIE, 303), (SECURE_COOKIE, 200)):
         headers = {**https, "cookie": f"{name}={token}"}
-        assert httpx.get(f"{console.address}/account", headers=headers).status_code == status
+        assert httpx.get(f"{console.address}/account", headers=headers, timeout=120).status_code == status
 
 
 def test_all_refusals_look_the_same(console: Console) -> None:

@@ -36,7 +36,7 @@ def test_a_file_is_its_owners_and_is_used_once(installation: Installation) -> No
 def test_what_nobody_confirms_goes_although_nobody_uploads_another(installation: Installation) -> None:
     settings = installation.settings
     token = uploads.keep(settings, "ann", b"PK")
-    grow_old(installation, uploads.KEPT - 60)
+    grow_old(installation, uploads.KEPT / 2)
     in_a_thread(serve, installation, False)
     assert uploads.kept(settings, "ann", token) == b"PK"
     grow_old(installation, uploads.KEPT + 1)
@@ -55,7 +55,7 @@ async def serve(installation: Installation, until_empty: bool) -> None:
     """Run the application, until there is no upload any more if that is asked for."""
     nothing: Any = object()  # no run is released here
     app = create_app(installation, nothing)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with app.router.lifespan_context(app):
             while until_empty and list((installation.settings.workspace / "uploads").iterdir()):
                 await anyio.sleep(0.01)
