@@ -13,6 +13,12 @@ $OutputEncoding = [Console]::OutputEncoding
 $exeunt = ($input | Out-String) | ConvertFrom-Json
 $parameters = ConvertFrom-Exeunt $exeunt.parameters
 if ($exeunt.mark) { [Console]::Error.WriteLine("$($exeunt.mark) $PID") }
+# Neither a text that does not parse nor parameters that do not fit may look like a script that ran: the first ends all of
+# it here, the second would only be told. Within the body errors do what they do without us.
+$ErrorActionPreference = 'Stop'
+$exeunt = [scriptblock]::Create($exeunt.script)
+$ErrorActionPreference = 'Continue'
 $global:LASTEXITCODE = 0
-& ([scriptblock]::Create($exeunt.script)) @parameters
+& $exeunt @parameters
+if (-not $? -and $LASTEXITCODE -eq 0) { exit 1 }
 exit $LASTEXITCODE

@@ -8,7 +8,8 @@ A pipeline has no exit code. How a body ends:
 
 * `exit n` reaches us as the host call SetShouldExit(n) [MS-PSRP 2.2.3.17]; the exit code is n.
 * At its end the constant script exits with $LASTEXITCODE, which is 0 if no program was called.
-* A pipeline that fails (`throw`, or any error that ends it) is exit code 1; the error is on stderr.
+* A pipeline that fails (`throw`, a body that does not parse, or any error that ends it) is exit code 1; the error is on
+  stderr. So are parameters that the body does not take.
 * A pipeline that claims to be complete without an exit code was not ours to the end: AnswerLost.
 
 A record on the error stream alone does not change the exit code.
@@ -43,8 +44,12 @@ from agent.transports.wsman_target import WsmanTarget, read_target
 WRAPPER = """\
 param([string]$script, [hashtable]$parameters)
 $ProgressPreference = 'SilentlyContinue'
+$ErrorActionPreference = 'Stop'
+$exeunt = [scriptblock]::Create($script)
+$ErrorActionPreference = 'Continue'
 $global:LASTEXITCODE = 0
-& ([scriptblock]::Create($script)) @parameters
+& $exeunt @parameters
+if (-not $? -and $global:LASTEXITCODE -eq 0) { exit 1 }
 exit $global:LASTEXITCODE
 """
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transport_help import wait_for
 
 from agent.errors import UsageError
+from agent.transports import psrp
 from agent.transports.base import Body
 from agent.transports.binding import (
     POWERSHELL_ARGUMENTS,
@@ -121,6 +122,27 @@ def test_the_powershell_command_fits_a_windows_command_line() -> None:
     assert len(command) < 8000
     text = base64.b64decode(powershell_prelude()).decode("utf-16-le")
     assert "$exeunt.parameters" in text and not any(line.startswith("#") for line in text.splitlines())
+
+
+PSRP = psrp.WRAPPER.replace("$script)", "$exeunt.script)")
+
+
+@pytest.mark.parametrize(
+    "text", [base64.b64decode(powershell_prelude()).decode("utf-16-le"), PSRP], ids=["prelude", "psrp"]
+)
+def test_a_body_that_powershell_cannot_start_is_no_success(text: str) -> None:
+    """There is no PowerShell here: a text that does not parse must end everything, and parameters that do not fit must
+    be seen, since both are errors after which PowerShell goes on to the next line."""
+    lines = [line for line in text.replace("$global:LASTEXITCODE", "$LASTEXITCODE").splitlines() if line]
+    start = lines.index("$ErrorActionPreference = 'Stop'")
+    assert lines[start : start + 3] == [
+        "$ErrorActionPreference = 'Stop'",
+        "$exeunt = [scriptblock]::Create($exeunt.script)",
+        "$ErrorActionPreference = 'Continue'",
+    ]
+    assert lines[-3:] == [
+        "& $exeunt @parameters", "if (-not $? -and $LASTEXITCODE -eq 0) { exit 1 }", "exit $LASTEXITCODE",
+    ]  # fmt: skip
 
 
 def test_values_that_json_lacks() -> None:
