@@ -70,6 +70,18 @@ class FailedStep:
     keeps_data: bool
 
 
+@dataclass(frozen=True)
+class NotReached:
+    """A step that never began: nothing failed, and nothing was done."""
+
+    step: str
+    reason: str
+    remediation: str
+    #: It would have closed an account or kept data.
+    critical: bool
+    keeps_data: bool
+
+
 @dataclass
 class Facts:
     """What the steps came to."""
@@ -80,6 +92,7 @@ class Facts:
     #: The same for people.
     completed_labels: list[str] = field(default_factory=list)
     failed: list[FailedStep] = field(default_factory=list)
+    not_reached: list[NotReached] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     #: For each account that was to be closed, by its system, whether it is.
     accounts: dict[str, bool | None] = field(default_factory=dict)
@@ -90,8 +103,9 @@ class Facts:
 
     @property
     def data_at_risk(self) -> bool:
-        """Something that preserves data was not done, or a failure's type says that data may be lost."""
-        return any(f.keeps_data or f.failure.data_at_risk for f in self.failed)
+        """Something that preserves data was not done or not reached, or a failure's type says that data may be lost."""
+        failed = any(f.keeps_data or f.failure.data_at_risk for f in self.failed)
+        return failed or any(n.keeps_data for n in self.not_reached)
 
     @property
     def account_disabled(self) -> bool | None:
@@ -117,12 +131,23 @@ def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
         if step.state == StepState.SUCCEEDED:
             facts.completed.append(row.step)
             facts.completed_labels.append(step.label)
+        elif step.state == StepState.CANCELLED:
+            facts.not_reached.append(_not_reached(step, row))
         elif step.state in NOT_DONE:
             said = described(_error(step))
             facts.failed.append(FailedStep(row.step, step.label, said, step.finished_at, row.keeps_data))
         if step.state != StepState.SKIPPED:
             _take(facts, step, row)
     return facts
+
+
+def _not_reached(step: FinishedStep, row: Row) -> NotReached:
+    said = step.error or {}
+    return NotReached(
+        row.step, str(said.get("message") or "the run was cancelled"),
+        str(said.get("remediation") or "Start the offboarding again, or do by hand what was not reached"),
+        critical=row.closes_account or row.keeps_data, keeps_data=row.keeps_data,
+    )  # fmt: skip
 
 
 def row_of(step: FinishedStep, table: Mapping[str, Row]) -> Row:
@@ -173,9 +198,7 @@ def _names(step: FinishedStep) -> list[str]:
 
 def _error(step: FinishedStep) -> dict[str, Any]:
     """The error of a step that was not done, or is not known to be."""
-    words = {
-        StepState.CANCELLED: "cancelled before it was done", StepState.REBOOT_NEEDED: "a reboot must finish it",
-    }  # fmt: skip
+    words = {StepState.REBOOT_NEEDED: "a reboot must finish it"}
     unsaid = {"type": str(step.state), "message": words.get(step.state, "its outcome is not known")}
     error = dict(step.error or unsaid)
     if step.state == StepState.UNKNOWN and not error.get("impact"):

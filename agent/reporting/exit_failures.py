@@ -13,10 +13,12 @@ from agent.running.tree import RunTree
 
 def error_fields(facts: Facts, tree: RunTree, document: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the error shape; none when every step was done and the run succeeded."""
-    if document["success"] and not facts.failed:
+    if document["success"] and not facts.failed and not facts.not_reached:
         return {}
     failures = [f.failure for f in facts.failed]
-    return {
+    # None of the seed's nine types of error is true of a step that never began: such a step is no failed one.
+    missed = [{"step": n.step, "reason": n.reason, "critical": n.critical} for n in facts.not_reached]
+    return ({"not_reached_steps": missed} if missed else {}) | {
         "partial_completion": bool(facts.completed),
         "completed_steps": facts.completed,
         "failed_steps": [_failed(f) for f in facts.failed],
@@ -26,8 +28,13 @@ def error_fields(facts: Facts, tree: RunTree, document: Mapping[str, Any]) -> di
         "manual_intervention_required": True,
         "escalation": _escalation(tree),
         "rollback_available": _rollback(tree),
-        "recommended_actions": recommended_actions(failures, data_at_risk=facts.data_at_risk),
+        "recommended_actions": _actions(facts),
     }
+
+
+def _actions(facts: Facts) -> list[str]:
+    found = recommended_actions((f.failure for f in facts.failed), data_at_risk=facts.data_at_risk)
+    return list(dict.fromkeys([*found, *(n.remediation for n in facts.not_reached)]))
 
 
 def _failed(step: FailedStep) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from agent.installation import Installation
 from agent.model.administration import AuditEntry
 from agent.model.contacts import ManualTask
 from agent.model.places import Client, Contact, Equipment, Location
-from agent.model.runs import RunState, ScriptRun, StepState
+from agent.model.runs import RunState, RunStep, ScriptRun, StepState
 from agent.reporting.exit_failures import error_fields
 from agent.reporting.exit_notifications import notifications, ticket_of_offboarding
 from agent.reporting.exit_summary import completion, estimated_completion, saving, summary
@@ -98,19 +98,42 @@ def check(document: Mapping[str, Any]) -> None:
 
 
 def finished_steps(tree: RunTree) -> list[FinishedStep]:
-    """The finished steps; one that was not reached because an earlier one stopped the run counts as not done."""
-    found = []
+    """The finished steps; one that the run did not come to is cancelled, with the reason in its error."""
     finished = [s for s in tree.steps if s.state not in (StepState.WAITING, StepState.RUNNING)]
-    for step, seen in zip(finished, tree.finished(), strict=True):
-        stopper = tree.stopped_by(step) if seen.state == StepState.SKIPPED else None
-        if stopper is not None:
-            error = {
-                "type": "not_reached", "message": f"it was not reached: {stopper.name!r} is {stopper.state}",
-                "remediation": "Mend what stopped the run, then retry it",
-            }  # fmt: skip
-            seen = replace(seen, state=StepState.CANCELLED, result={}, error=error)
-        found.append(seen)
-    return found
+    return [_reached(tree, step, seen) for step, seen in zip(finished, tree.finished(), strict=True)]
+
+
+def _reached(tree: RunTree, step: RunStep, seen: FinishedStep) -> FinishedStep:
+    """A step as the report takes it: was it reached, and if not, who or what ended the run before it?"""
+    if seen.state == StepState.SKIPPED:
+        stopper = tree.stopped_by(step)
+        if stopper is None:
+            return seen
+        error = {
+            "message": f"it was not reached: {stopper.name!r} is {stopper.state}",
+            "remediation": "Mend what stopped the run, then retry it",
+        }  # fmt: skip
+        return replace(seen, state=StepState.CANCELLED, result={}, error=error)
+    if seen.state != StepState.CANCELLED:
+        return seen
+    why = _ended_by(tree.root)
+    if not step.attempts:
+        return replace(seen, error={"message": f"it was not reached: {why}"})
+    # Its worker may have died in the middle of it, or an attempt had failed and another one was due.
+    error = {
+        "type": "cancelled", "message": f"it had begun, and was not seen to be done before the end: {why}",
+        "remediation": "Look at the system, then start the offboarding again",
+    }  # fmt: skip
+    return replace(seen, state=StepState.UNKNOWN, error=error)
+
+
+def _ended_by(root: ScriptRun) -> str:
+    """Why a run ended before its last step."""
+    result = root.result or {}
+    left_out = result.get("left_out") or result.get("fizzled")
+    if left_out:
+        return str(left_out)
+    return f"the run was cancelled by {root.cancelled_by}" if root.cancelled_by else "the run was cancelled"
 
 
 def _subject(session: Session, run: ScriptRun) -> _Subject:
@@ -196,9 +219,11 @@ def _audit_trail(subject: _Subject) -> dict[str, Any]:
         "initiated_timestamp": second(root.created_at),
         "completed_timestamp": second(root.finished_at),
         "total_duration_minutes": round((root.finished_at - root.created_at).total_seconds() / 60, 1),
-        "all_critical_steps_successful": not any(f.failure.critical for f in facts.failed),
+        "all_critical_steps_successful": not any(
+            [f.failure.critical for f in facts.failed] + [n.critical for n in facts.not_reached]
+        ),
         "manual_follow_up_required": bool(
-            facts.failed or people.pending_return(subject.equipment) or _open(subject.tasks)
+            facts.failed or facts.not_reached or people.pending_return(subject.equipment) or _open(subject.tasks)
         ),
     }
 

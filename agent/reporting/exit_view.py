@@ -88,6 +88,8 @@ def _blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     yield Block(
         "What was not done", head=("Step", "Type", "What happened", "Impact", "What to do", "Critical"), rows=failed
     )
+    missed = [[n["step"], n["reason"], _text(n["critical"])] for n in document.get("not_reached_steps", ())]
+    yield Block("What was not reached", head=("Step", "Why", "Critical"), rows=missed)
     yield _pairs("Person", document["employee_info"])
     for name, found in document["account_actions"].items():
         if name != "business_applications":

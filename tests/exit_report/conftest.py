@@ -76,7 +76,8 @@ class People:
     ) -> RunStep:
         return RunStep(
             root_id=root.id, ordinal=n, run_id=child.id, position=n, name=f"Step{n}", function=function,
-            options={"label": function, "in_child": True, "on_failure": "collect"}, state=state, attempts=1,
+            options={"label": function, "in_child": True, "on_failure": "collect"}, state=state,
+            attempts=int(state not in ("waiting", "cancelled")),
             started_at=FOUR + timedelta(seconds=n),
             finished_at=None if state in ("waiting", "running") else FOUR + timedelta(minutes=n),
             result=result, error=error,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from sqlmodel import select
 
 from agent.errors import Conflict, NotFound, UsageError
 from agent.functions import registry as functions
@@ -33,7 +34,7 @@ SCHEMA = json.loads((Path(exit_report.__file__).parent / "exit_report.schema.jso
 BEYOND = {
     "verification", "notifications_sent.payroll_notification", "compliance_documentation.legal_hold",
     "compliance_documentation.exit_interview_completed", "data_preservation.application_transfers",
-    "data_preservation.onedrive_transfer.onedrive_url",
+    "data_preservation.onedrive_transfer.onedrive_url", "not_reached_steps",
 }  # fmt: skip
 GOOD: list[Any] = [
     ("ad.disable_account", "succeeded", {"disabled_timestamp": "2026-01-13T16:01:00Z", "account_disabled": True}, None),
@@ -208,16 +209,70 @@ def test_a_step_that_was_not_reached_is_not_done(people: Any, two_clients: Any) 
         over=False,
     )
     with people.installation.database.session() as session:
-        for step in session.exec(__import__("sqlmodel").select(RunStep).where(RunStep.root_id == run)):
+        for step in session.exec(select(RunStep).where(RunStep.root_id == run)):
             step.options = {**step.options, "on_failure": "stop"}
             session.add(step)
     people.end(run)
     document = document_of(people, run)
-    assert [(f["step"], f["error"]["code"]) for f in document["failed_steps"]][1] == (
-        "microsoft365_sign_in_block",
-        "not_reached",
-    )
+    assert [f["step"] for f in document["failed_steps"]] == ["mailbox_backup"]
+    assert document["not_reached_steps"] == [
+        {"step": "microsoft365_sign_in_block", "reason": "it was not reached: 'Step1' is failed", "critical": True}
+    ]
+    assert document["recommended_actions"][-1] == "Mend what stopped the run, then retry it"
     assert document["account_disabled"] is False and document["partial_completion"] is False
+
+
+def test_what_a_cancelled_run_did_not_come_to_is_no_error(people: Any, two_clients: Any) -> None:
+    """None of the nine types of error is true of it; that the account is open and the data not kept is said all the same."""
+    steps: list[Any] = [
+        ("m365.revoke_sessions", "succeeded", {"outcome": "changed"}, None),
+        ("m365.disable_sign_in", "cancelled", None, None),
+        ("m365.backup_mailbox", "cancelled", None, None),
+        ("m365.remove_signature", "cancelled", None, None),
+    ]
+    run = people.run(people.contact(two_clients.contoso), steps, cancelled_by="ann")
+    document = document_of(people, run)
+    reason = "it was not reached: the run was cancelled by ann"
+    assert document["not_reached_steps"] == [
+        {"step": "microsoft365_sign_in_block", "reason": reason, "critical": True},
+        {"step": "mailbox_backup", "reason": reason, "critical": True},
+        {"step": "m365_remove_signature", "reason": reason, "critical": False},
+    ]
+    assert document["failed_steps"] == [] and document["critical_failures"] == 0
+    assert (document["success"], document["partial_completion"]) == (False, True)
+    assert (document["account_disabled"], document["data_at_risk"]) == (False, True)
+    assert document["recommended_actions"] == [
+        "Do not delete the account until its data is secured",
+        "Start the offboarding again, or do by hand what was not reached",
+    ]
+    assert document["audit_trail"]["all_critical_steps_successful"] is False
+    assert document["audit_trail"]["manual_follow_up_required"] is True
+    assert document["summary"]["offboarding_completion_percentage"] == 25
+    page = exit_html(view_of(document, "Contoso"))
+    assert "What was not reached" in page and "cancelled by ann" in page and "INTEGRATION_ERROR" not in page
+
+
+def test_a_step_that_had_begun_when_the_run_was_cancelled_is_not_called_unreached(
+    people: Any, two_clients: Any
+) -> None:
+    from agent.model.runs import RunStep
+
+    run = people.run(
+        people.contact(two_clients.contoso),
+        [("m365.disable_sign_in", "cancelled", None, None), ("m365.delete_user", "cancelled", None, None)],
+        cancelled_by="ann", over=False,
+    )  # fmt: skip
+    with people.installation.database.session() as session:
+        begun = session.exec(select(RunStep).where(RunStep.root_id == run, RunStep.ordinal == 1)).one()
+        begun.attempts = 1
+        session.add(begun)
+    people.end(run)
+    document = document_of(people, run)
+    (failed,) = document["failed_steps"]
+    assert failed["step"] == "microsoft365_sign_in_block" and failed["error"]["code"] == "cancelled"
+    assert "it had begun" in failed["error"]["message"] and failed["impact"] == "It may or may not have happened."
+    assert [n["step"] for n in document["not_reached_steps"]] == ["m365_delete_user"]
+    assert document["account_disabled"] is None, "nobody knows"
 
 
 def test_tasks_equipment_and_retention(people: Any, two_clients: Any) -> None:
@@ -442,11 +497,14 @@ _STEP = st.tuples(
 def test_whatever_the_steps_came_to_fits_the_schema(people: Any, two_clients: Any, steps: list[Any]) -> None:
     contact = people.contact(two_clients.contoso, name=f"P{datetime.now(UTC).timestamp()}")
     document = document_of(people, people.run(contact, steps))
-    undone = [s for s in steps if s[1] in ("failed", "unknown", "cancelled", "reboot_needed")]
-    assert len(document.get("failed_steps", [])) == len(undone)
+    failed = [s for s in steps if s[1] in ("failed", "unknown", "reboot_needed")]
+    missed = [s for s in steps if s[1] == "cancelled"]
+    undone = failed + missed
+    assert len(document.get("failed_steps", [])) == len(failed)
+    assert len(document.get("not_reached_steps", [])) == len(missed)
     if undone:
         assert document["success"] is False
-        assert document["critical_failures"] == sum(described(s[3]).critical for s in undone)
+        assert document["critical_failures"] == sum(described(s[3]).critical for s in failed)
     assert sum(s[1] == "succeeded" for s in steps) == len(document.get("completed_steps", [])) or not undone
     exit_html(view_of(document, "Contoso"))
 
