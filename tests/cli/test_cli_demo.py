@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the demonstrati
 def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent.cli", "demo", "--workspace", str(folder / "workspace"), *options]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=180, cwd=folder.parent, env=clean_environment(), stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, timeout=600, cwd=folder.parent, env=clean_environment(), stdin=subprocess.DEVNULL
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def converse(cli: Cli, arguments: Sequence[str], answers: Sequence[tuple[str, st
         stdin=theirs, stdout=theirs, stderr=theirs, env=clean_environment(TERM="xterm", COLUMNS="160"), start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    shown, left, end = "", list(answers), time.monotonic() + 90
+    shown, left, end = "", list(answers), time.monotonic() + 180
     while time.monotonic() < end:
         if not select.select([ours], [], [], 0.2)[0]:
             continue
@@ -35,7 +35,7 @@ def converse(cli: Cli, arguments: Sequence[str], answers: Sequence[tuple[str, st
         shown += piece.decode(errors="replace")
         if left and left[0][0] in shown:
             os.write(ours, left.pop(0)[1].encode())
-    code = process.wait(timeout=30)
+    code = process.wait(timeout=60)
     os.close(ours)
     assert not left, f"never asked: {left[0][0]}\n{shown}"
     return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)

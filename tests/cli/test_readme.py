@@ -61,7 +61,7 @@ def test_every_command_runs(name: str, start: str, tmp_path: Path, request: pyte
     assert found, f"{name} shows no commands"
     script = "set -eu\n" + "".join(f"echo {number}: >&2\n{command}\n" for number, command in enumerate(found, 1))
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL,
         env=clean_environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}", EXEUNT_WORKSPACE=str(tmp_path / "workspace")),
     )  # fmt: skip
     reached = [line for line in done.stderr.splitlines() if re.fullmatch(r"\d+:", line)]
@@ -80,7 +80,7 @@ def test_a_warm_command_is_one_of_its_own(warm: Path, tmp_path: Path) -> None:
     script = 'exeunt init; printf "name,slug\\n" | exeunt inventory import -; echo "code $?"; cd /; exeunt inventory list'
     environment = clean_environment(PATH=f"{warm}{os.pathsep}{os.environ['PATH']}", EXEUNT_WORKSPACE="mine")
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
     )
     assert (tmp_path / "mine" / "exeunt.env").exists()
     assert "code 2" in done.stdout

@@ -54,7 +54,7 @@ def warm_exeunt(folder: Path) -> Iterator[Path]:
         yield programs
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _serve(listener: socket.socket) -> None:
