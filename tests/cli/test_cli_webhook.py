@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from command_line import Cli
 
@@ -36,7 +38,12 @@ def test_targets_and_sources_from_the_first_to_the_last(workspace: Cli) -> None:
     cli("webhook", "remove", "psa", expect=2)
 
 
-def test_the_log_tells_what_did_not_arrive(workspace: Cli) -> None:
+def test_the_log_tells_what_did_not_arrive(workspace: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # Whatever the name servers of this machine say of a name that nobody has.
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
     cli = workspace
     cli("webhook", "add", "psa", "https://hooks.example.invalid/x")
     installation = open_installation(cli.workspace)
