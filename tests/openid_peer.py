@@ -76,12 +76,12 @@ class Provider:
     def sign_in(self, url: str, subject: str, *, deny: bool = False) -> dict[str, str]:
         """What the browser comes back with, after the person has chosen to sign in (or not to)."""
         said = {"sub": subject, **({"action": "deny"} if deny else {})}
-        answer = httpx.post(url, data=said, follow_redirects=False)
+        answer = httpx.post(url, data=said, follow_redirects=False, timeout=60)
         assert answer.status_code == 302, answer.text
         return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
 
     def put_user(self, subject: str, **claims: Any) -> None:
-        httpx.put(f"{self.issuer}/users/{subject}", json=claims).raise_for_status()
+        httpx.put(f"{self.issuer}/users/{subject}", json=claims, timeout=60).raise_for_status()
 
     def _ask(self, environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
         told: list[Any] = []
@@ -123,7 +123,7 @@ def running_provider() -> Iterator[Provider]:
         yield provider
     finally:
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
         server.server_close()
 
 

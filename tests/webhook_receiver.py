@@ -48,5 +48,5 @@ def receiving() -> Iterator[Receiver]:
         yield server
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
