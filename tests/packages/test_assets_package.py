@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +12,7 @@ from sqlmodel import col, select
 
 from agent import shipped
 from agent.functions import registry
+from agent.functions.systems import assets
 from agent.installation import Installation
 from agent.inventory import contacts, field_values
 from agent.model.base import utcnow
@@ -54,9 +55,16 @@ def hand(installation: Installation) -> PlayedEngine:
 
 
 @pytest.fixture
-def things(installation: Installation, two_clients: Places, leavers: Leavers) -> dict[str, int]:
+def day(monkeypatch: pytest.MonkeyPatch) -> date:
+    """The day on which all of a test happens, for reminders too: midnight may pass."""
+    now = utcnow()
+    monkeypatch.setattr(assets, "utcnow", lambda: now)
+    return now.date()
+
+
+@pytest.fixture
+def things(installation: Installation, two_clients: Places, leavers: Leavers, day: date) -> dict[str, int]:
     """John has two things, one overdue and one due in a month; Max has one that is overdue. Both have a ticket."""
-    day = utcnow().date()
     with installation.database.session() as session:
         made = {}
         for who, name, due in (
@@ -84,11 +92,11 @@ def give_back(installation: Installation, item: int, state: str, note: str = "")
 
 
 def test_who_has_something_due_is_found_once(
-    installation: Installation, leavers: Leavers, things: dict[str, int]
+    installation: Installation, leavers: Leavers, things: dict[str, int], day: date
 ) -> None:
-    day = utcnow().date() - timedelta(days=1)
+    first = day - timedelta(days=1)
     assert found(installation, "assets_due") == [
-        (f"1 to return, first due {day}", leavers.john), (f"1 to return, first due {day}", leavers.max),
+        (f"1 to return, first due {first}", leavers.john), (f"1 to return, first due {first}", leavers.max),
     ]  # fmt: skip
     give_back(installation, things["Laptop"], "returned")
     assert [who for _, who in found(installation, "assets_due")] == [leavers.max]
