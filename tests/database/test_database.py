@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from peers import free_port
+from peers import kept_port
 from sqlalchemy import event, text
 
 from agent.database import Database
@@ -84,10 +84,11 @@ def test_the_file_is_for_its_owner_only(installation: Installation) -> None:
 
 
 def test_an_unreachable_postgresql_is_named_without_its_password(settings: Settings) -> None:
-    url = f"postgresql+psycopg://ann:{SECRET.split()[0]}@127.0.0.1:{free_port()}/x"
-    database = Database(settings.model_copy(update={"database_url": url}))
-    with pytest.raises(StoreError, match="EXEUNT_DATABASE_URL does not work") as caught:
-        database.initialise()
+    with kept_port() as port:
+        url = f"postgresql+psycopg://ann:{SECRET.split()[0]}@127.0.0.1:{port}/x"
+        database = Database(settings.model_copy(update={"database_url": url}))
+        with pytest.raises(StoreError, match="EXEUNT_DATABASE_URL does not work") as caught:
+            database.initialise()
     assert SECRET.split()[0] not in "".join(traceback.format_exception(caught.value))
 
 

@@ -81,7 +81,7 @@ def test_two_processes_may_initialise_at_once(settings: Settings) -> None:
         subprocess.Popen([sys.executable, "-c", program, str(settings.workspace)], cwd=root, stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    errors = [process.communicate(timeout=60)[1] for process in running]
+    errors = [process.communicate(timeout=300)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], errors
     database = Database(settings)
     assert database.is_current()

@@ -137,7 +137,7 @@ def test_a_new_package_works_and_so_does_its_test(ready: Installation, options: 
     test = first.parent / "tests" / "test_badge_desk.py"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(test)]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, cwd=first.parent)
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, cwd=first.parent)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -103,7 +103,7 @@ def work(installation: Installation, runs: list[str], kill_in: tuple[str, str] |
         Close.do = before  # type: ignore[assignment, method-assign]
         own = Installation(installation.settings)
         with Worker(own):
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline and not over(own, runs):
                 time.sleep(0.05)
     finally:
@@ -142,7 +142,7 @@ def test_a_client_goes_on_in_its_own_order_after_a_kill(
                 select(Ticket).where(Ticket.contact_id == contact, Ticket.subject.like("Offboarding of %"))
             ).one()  # type: ignore[attr-defined]
             assert fields["Offboarding Ticket"].value == str(ticket.id)
-            texts = [c.text for c in session.exec(select(TicketComment).where(TicketComment.ticket_id == ticket.id))]
+            texts = [c.text for c in session.exec(select(TicketComment).where(TicketComment.ticket_id == ticket.id).order_by(TicketComment.id))]
             # Six child scripts, each told once, in their order.
             heads = [t.splitlines()[0] for t in texts if " of 6): " in t]
             assert [h.split(" (")[1].split(" of")[0] for h in heads] == ["1", "2", "3", "4", "5", "6"]

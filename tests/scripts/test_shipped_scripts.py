@@ -247,7 +247,7 @@ def shim(folder: Path, name: str, text: str) -> None:
 def run_child(folder: str, file: str, shims: Path, **parameters: str) -> subprocess.CompletedProcess[str]:
     variables = {f"EXEUNT_{k}": v for k, v in parameters.items()}
     return subprocess.run(
-        ["sh", str(shipped_path("scripts", folder, file))], capture_output=True, text=True, timeout=30, check=False,
+        ["sh", str(shipped_path("scripts", folder, file))], capture_output=True, text=True, timeout=120, check=False,
         env={"PATH": f"{shims}:/usr/bin:/bin", **variables}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
