@@ -138,7 +138,7 @@ CREATE INDEX equipment_of_contact ON equipment (contactid)
 CREATE TABLE agentcomputerdata (
     computerid INTEGER NOT NULL PRIMARY KEY REFERENCES computers (computerid) ON DELETE CASCADE,
     noalerts BOOLEAN NOT NULL DEFAULT FALSE CHECK (noalerts IN (FALSE, TRUE)),
-    -- HH:MM, UTC; both or neither
+    -- HH:MM in the installation's time zone; both or neither
     uptimestart TEXT CHECK (
         length(uptimestart) = 5 AND substr(uptimestart, 3, 1) = ':'
         AND ltrim(substr(uptimestart, 1, 2) || substr(uptimestart, 4, 2), '0123456789') = ''

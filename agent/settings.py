@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.errors import SettingsError
+from agent.time_zones import time_zone
 
 WORKSPACE_VARIABLE = "EXEUNT_WORKSPACE"
 DEFAULT_WORKSPACE = "exeunt-workspace"
@@ -43,6 +45,9 @@ class Settings(BaseSettings):
     queue_poll_seconds: float = Field(
         0.1, gt=0, le=60,
         description="How often a worker asks PostgreSQL for queued runs, in seconds; on SQLite it is told of them",
+    )
+    time_zone: str = Field(
+        "UTC", description="IANA time zone of hours and days that are given without one, such as alert windows"
     )
     monitor_seconds: float = Field(10.0, gt=0, description="Time limit of a monitor's query, in seconds")
     monitor_rows: int = Field(10_000, ge=1, description="Row limit of a monitor's query")
@@ -110,6 +115,16 @@ class Settings(BaseSettings):
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the log on standard error"
     )
 
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        return time_zone(name).key
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which the hours and days of windows are meant. What is stored is UTC."""
+        return time_zone(self.time_zone)
+
     @cached_property
     def inventory_url(self) -> str:
         """SQLAlchemy URL of the inventory and the records."""
@@ -136,5 +151,8 @@ def load_settings(workspace: Path | str | None = None) -> Settings:
         return Settings(_env_file=folder / "exeunt.env", workspace=folder)
     except ValidationError as error:
         # The input is left out on purpose: it may be a password.
-        details = "; ".join(f"EXEUNT_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        details = "; ".join(
+            f"EXEUNT_{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise SettingsError(f"settings of {folder}: {details}") from None

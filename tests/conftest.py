@@ -58,6 +58,12 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(workspace=workspace, sqlite_synchronous="NORMAL")
 
 
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `usefixtures`: hours and days of this test's installation are those of Berlin."""
+    monkeypatch.setenv("EXEUNT_TIME_ZONE", "Europe/Berlin")
+
+
 @pytest.fixture(scope="session")
 def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a database whose tables are created: each test gets a copy, which is 30 times faster than migrating."""

@@ -18,7 +18,7 @@ from agent.functions import registry
 ROOT = Path(__file__).parent.parent
 #: A package or module of `agent` and its floor: it imports lower floors and itself only. The longest name counts.
 FLOORS = {
-    "errors": 0, "failure_types": 0, "settings": 0, "model": 0,
+    "errors": 0, "failure_types": 0, "settings": 0, "time_zones": 0, "model": 0,
     "shipped": 1, "field_views": 1, "database": 1, "content": 1, "secrets": 1, "audit": 1, "audit_caller": 0, "audit_text": 1,
     "kerberos": 1,
     "installation": 1, "migrations": 1,
@@ -36,6 +36,7 @@ FLOORS = {
 #: Imports within one floor, each with its reason. Two of them in opposite directions would be a cycle.
 NEIGHBOURS = {
     ("settings", "errors"): "wrong settings are an error of ours",
+    ("settings", "time_zones"): "the installation's time zone is a setting",
     ("database", "shipped"): "the database is made from the shipped edf_schema.sql",
     ("database", "field_views"): "the views of the extra fields are made with the database",
     ("database", "migrations"): "the records' tables are brought up to date when the database is made",

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
@@ -93,6 +94,7 @@ def dispatch(
     monitor: MonitorDefinition,
     *,
     now: datetime,
+    zone: ZoneInfo,
     preview: bool = False,
 ) -> Dispatch:
     """Answer all occurrences that one template answers in one monitor run, in the caller's transaction.
@@ -100,7 +102,7 @@ def dispatch(
     Tickets, mail and raised alerts are written; script runs are given back as requests, for the planner. A preview
     writes nothing. Raises ValueError for a message that cannot be rendered.
     """
-    decided = plan_actions(occurrences, template, monitor, now=now)
+    decided = plan_actions(occurrences, template, monitor, now=now, zone=zone)
     if not preview:
         carry_out(session, decided, monitor)
     return decided
@@ -112,11 +114,12 @@ def plan_actions(
     monitor: MonitorDefinition,
     *,
     now: datetime,
+    zone: ZoneInfo,
 ) -> Dispatch:
     """What the template does about the occurrences now. Changes nothing. Raises ValueError for an unusable message.
 
     An action outside its window is not carried out. A script outside its window is put off; and when no action at all is
-    inside its window, the occurrence is not answered, so that the caller tries again.
+    inside its window, the occurrence is not answered, so that the caller tries again. zone: of windows that name none.
     """
     own = alert_message(monitor)
     planned: list[PlannedAction] = []
@@ -127,7 +130,7 @@ def plan_actions(
         if not actions:
             answered.add(occurrence.key)
         for number, action in enumerate(actions):
-            if not is_open(action.window, now):
+            if not is_open(action.window, now, zone):
                 if action.run_script:
                     put_off.add(occurrence.key)
             elif action.run_script or not occurrence.scripts_only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
@@ -18,7 +19,7 @@ from agent.model.places import Client, Computer, Location
 
 def imagined_actions(
     session: Session, template: AlertTemplateDefinition, monitor: MonitorDefinition, computer: Computer, *,
-    status: Literal["FAILED", "SUCCESS"], test_value: str,
+    status: Literal["FAILED", "SUCCESS"], test_value: str, zone: ZoneInfo,
 ) -> Sequence[PlannedAction]:  # fmt: skip
     """The actions of now with their texts. Raises UsageError for a text that cannot be filled in."""
     client = lookup.get(session, Client, computer.client_id)
@@ -32,6 +33,6 @@ def imagined_actions(
     )
     try:
         alert_message(monitor)
-        return plan_actions([occurrence], template, monitor, now=utcnow()).actions
+        return plan_actions([occurrence], template, monitor, now=utcnow(), zone=zone).actions
     except ValueError as error:
         raise UsageError(f"{template.name}: {error}") from error

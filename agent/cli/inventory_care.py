@@ -82,7 +82,7 @@ def maintenance(caller: Caller, minutes: int | None, off: bool, **given: str | N
 )  # fmt: skip
 @place_options(Form.COMPUTER)
 @click.option("--on/--off", "no_alerts", default=None, help="Never alert on it, or do so again.")
-@click.option("--window", metavar="HH:MM-HH:MM", help="Alert on it only between these times (UTC).")
+@click.option("--window", metavar="HH:MM-HH:MM", help="Alert on it only between these times (EXEUNT_TIME_ZONE).")
 @click.option("--clear-window", is_flag=True, help="Alert on it at all times.")
 @pass_caller
 def no_alerts(
@@ -99,7 +99,8 @@ def no_alerts(
             clear_window=clear_window,
         )  # fmt: skip
         path = lookup.path(session, place)
-    hours = f", only {data.up_time_start} to {data.up_time_end} UTC" if data.up_time_start else ""
+    zone = caller.installation.settings.time_zone
+    hours = f", only {data.up_time_start} to {data.up_time_end} {zone}" if data.up_time_start else ""
     say(f"{path}: {'no alerts' if data.no_alerts else 'alerts'}{hours}")
 
 

@@ -61,8 +61,10 @@ def show_reach(caller: Caller, as_json: bool, **places: str | None) -> None:
     """Show what would become of the computers of a place if it were flagged. Nothing is changed."""
     with caller.installation.database.reading() as session:
         form, place = one_place(session, **places)
-        seconds = caller.installation.settings.online_seconds
-        found = reach(session, of_place(form, place_id(place)), online_seconds=seconds)
+        settings = caller.installation.settings
+        found = reach(
+            session, of_place(form, place_id(place)), online_seconds=settings.online_seconds, zone=settings.zone
+        )
         where = lookup.path(session, place)
     rows: list[dict[str, Any]] = [
         {"computers": count, "outcome": outcome.value, "what": MEANING[outcome], "such_as": [s.name for s in found.samples[outcome]]}

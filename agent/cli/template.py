@@ -29,19 +29,20 @@ def list_templates(caller: Caller, as_json: bool) -> None:
     if as_json:
         show_json([{**d.model_dump(mode="json", by_alias=True, exclude_none=True), "file": f} for d, f in found])
         return
+    zone = caller.installation.settings.time_zone
     show_table(
         ("name", "when it fails", "when it succeeds again", "file"),
-        ((d.name, _words(d, "failed"), _words(d, "success"), f) for d, f in found),
+        ((d.name, _words(d, "failed", zone), _words(d, "success", zone), f) for d, f in found),
         empty="no alert templates",
     )
 
 
-def _words(definition: AlertTemplateDefinition, status: str) -> str:
+def _words(definition: AlertTemplateDefinition, status: str, zone: str) -> str:
     actions = (*(definition.failed if status == "failed" else definition.success), *definition.both)
-    return "; ".join(_word(a) for a in actions) or "nothing"
+    return "; ".join(_word(a, zone) for a in actions) or "nothing"
 
 
-def _word(action: AlertAction) -> str:
+def _word(action: AlertAction, zone: str) -> str:
     if action.run_script:
         what = f"run {action.run_script}"
     elif action.create_ticket:
@@ -53,7 +54,7 @@ def _word(action: AlertAction) -> str:
     window = action.window
     if window is None:
         return what
-    hours = f"{window.from_ or '00:00'}-{window.until or '24:00'} UTC"
+    hours = f"{window.from_ or '00:00'}-{window.until or '24:00'} {window.time_zone or zone}"
     return f"{what} ({', '.join((*window.days, hours))})"
 
 
@@ -72,8 +73,9 @@ def show(caller: Caller, name: str, as_json: bool) -> None:
         show_json({**data, "file": found.file})
         return
     say(f"{found.name}\n{found.definition.description}\n{found.file}\n")
+    zone = caller.installation.settings.time_zone
     rows = [
-        (status, n, _word(action))
+        (status, n, _word(action, zone))
         for status in ("failed", "success", "both")
         for n, action in enumerate(getattr(found.definition, status), 1)
     ]
@@ -106,9 +108,11 @@ def render(
             found,
             status="SUCCESS" if status == "SUCCESS" else "FAILED",
             test_value=result,
+            zone=caller.installation.settings.zone,
         )
+    zone = caller.installation.settings.time_zone
     rows = [
-        {"no": p.number + 1, "action": _word(p.action), "subject": p.message.subject if p.message else None,
+        {"no": p.number + 1, "action": _word(p.action, zone), "subject": p.message.subject if p.message else None,
          "body": p.message.body if p.message else None}
         for p in planned
     ]  # fmt: skip

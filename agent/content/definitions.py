@@ -16,9 +16,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from agent.content import user_inputs
 from agent.content.alert_styles import parse_style
 from agent.content.durations import Duration
+from agent.time_zones import time_zone
 
 Platform = Literal["windows", "linux", "macos"]
 TargetKind = Literal["computer", "location", "client", "contact"]
+TimeZone = Annotated[str, AfterValidator(lambda name: time_zone(name).key)]
 
 
 def _one_line(value: str) -> str:
@@ -318,11 +320,13 @@ class MonitorDefinition(Definition):
 
 
 class Window(Definition):
-    """Days and hours (UTC) in which an action is carried out."""
+    """Days and hours, by the clock on the wall of a time zone, in which an action is carried out."""
 
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     from_: str | None = Field(None, alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     until: str | None = Field(None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    #: IANA name; none: the installation's (`EXEUNT_TIME_ZONE`).
+    time_zone: TimeZone | None = None
 
 
 class Message(Definition):

@@ -23,6 +23,7 @@ from agent.model.places import (
     Location,
     Software,
 )
+from agent.time_zones import time_zone
 
 PLATFORMS = ("windows", "linux", "macos")
 #: Empty: the computer is not reached from here.
@@ -102,12 +103,7 @@ def _amount(value: str) -> str:
 
 
 def _timezone(value: str) -> str:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        return ZoneInfo(value).key if value else ""
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{value!r} is no time zone: use an IANA name such as Europe/Berlin") from None
+    return time_zone(value).key if value else ""
 
 
 def read_date(value: str) -> str | None:

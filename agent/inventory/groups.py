@@ -131,7 +131,7 @@ def set_alerting(
     session: Session, computer_id: int, *, actor: str, no_alerts: bool | None = None,
     window: tuple[str, str] | None = None, clear_window: bool = False,
 ) -> AgentComputerData:  # fmt: skip
-    """When a computer may be alerted on: not at all, or only between two times of the day (`HH:MM`, UTC)."""
+    """When a computer may be alerted on: not at all, or only between two times of the day (`HH:MM`, in the installation's time zone)."""
     computer = get(session, Computer, computer_id)
     data = session.get(AgentComputerData, computer_id) or AgentComputerData(computer_id=computer_id)
     old = data.model_dump(exclude={"computer_id"})
@@ -139,7 +139,7 @@ def set_alerting(
         data.no_alerts = no_alerts
     if window is not None:
         if not all(re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", t) for t in window):
-            raise UsageError(f"{window[0]!r} to {window[1]!r} is no window: write both as HH:MM, UTC")
+            raise UsageError(f"{window[0]!r} to {window[1]!r} is no window: write both as HH:MM")
         data.up_time_start, data.up_time_end = window
     elif clear_window:
         data.up_time_start = data.up_time_end = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_, text, true
 from sqlmodel import Session, col, select
@@ -71,8 +72,10 @@ class Reach:
         return self.counts.get(Outcome.GOES, 0) + self.counts.get(Outcome.OFFLINE, 0)
 
 
-def outcome(fields: FieldSets, online_since: datetime, now: datetime | None = None) -> ColumnElement[str]:
-    """SQL of an `Outcome` for each computer."""
+def outcome(
+    fields: FieldSets, online_since: datetime, zone: ZoneInfo, now: datetime | None = None
+) -> ColumnElement[str]:
+    """SQL of an `Outcome` for each computer. zone: in which their hours are meant."""
     moment = now or utcnow()
     me = col(Computer.computer_id)
     return case(
@@ -80,7 +83,7 @@ def outcome(fields: FieldSets, online_since: datetime, now: datetime | None = No
         (fields.is_set_anywhere(EXCLUDE), Outcome.EXCLUDED.value),
         (and_(col(Computer.is_server).is_(True), ~fields.allows(ALLOW_SERVER)), Outcome.SERVER.value),
         (and_(col(Computer.is_probe).is_(True), ~fields.allows(ALLOW_PROBE)), Outcome.PROBE.value),
-        (or_(me.in_(_quiet(moment)), me.in_(_resting(moment, fields.dialect))), Outcome.QUIET.value),
+        (or_(me.in_(_quiet(moment.astimezone(zone))), me.in_(_resting(moment, fields.dialect))), Outcome.QUIET.value),
         (or_(col(Computer.last_contact).is_(None), col(Computer.last_contact) <= online_since), Outcome.OFFLINE.value),
         else_=Outcome.GOES.value,
     )
@@ -91,12 +94,16 @@ def reach(
     computers: ColumnElement[bool],
     *,
     online_seconds: int,
+    zone: ZoneInfo,
     samples: int = 8,
     now: datetime | None = None,
 ) -> Reach:
-    """What would become of the computers of a condition if they were flagged. `samples`: examples of each outcome."""
+    """What would become of the computers of a condition if they were flagged.
+
+    zone: in which their hours are meant. samples: examples of each outcome.
+    """
     moment = now or utcnow()
-    found = outcome(FieldSets(session), moment - timedelta(seconds=online_seconds), moment)
+    found = outcome(FieldSets(session), moment - timedelta(seconds=online_seconds), zone, moment)
     counted = session.execute(select(found, func.count()).where(computers).group_by(found)).all()
     counts = {Outcome(name): count for name, count in counted}
     named: dict[Outcome, list[Sample]] = {}
@@ -123,9 +130,9 @@ def of_clients(clients: Collection[int] | None) -> ColumnElement[bool]:
     return true() if clients is None else col(Computer.client_id).in_(sorted(clients))
 
 
-def _quiet(moment: datetime) -> Select[Any]:
-    """Computers that may not be alerted on at a time: never, or not at this hour of the day (UTC)."""
-    start, end, clock = col(AgentComputerData.up_time_start), col(AgentComputerData.up_time_end), f"{moment:%H:%M}"
+def _quiet(local: datetime) -> Select[Any]:
+    """Computers that may not be alerted on at a local time: never, or not at this hour of the day."""
+    start, end, clock = col(AgentComputerData.up_time_start), col(AgentComputerData.up_time_end), f"{local:%H:%M}"
     within = case(
         (start < end, and_(start <= clock, end > clock)),
         else_=or_(start == end, start <= clock, end > clock),

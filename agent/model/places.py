@@ -72,7 +72,7 @@ class Computer(SQLModel, table=True):
 
 
 class AgentComputerData(SQLModel, table=True):
-    """When a computer may be alerted on: no alerts at all, or only between two hours of the day (UTC, `HH:MM`)."""
+    """When a computer may be alerted on: no alerts at all, or only between two hours of the day (`HH:MM`)."""
 
     __tablename__ = "agentcomputerdata"
     computer_id: int = column("computerid", primary_key=True, foreign_key="computers.computerid")

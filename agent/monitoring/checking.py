@@ -40,7 +40,7 @@ def _prepare(installation: Installation, monitor: LoadedMonitor) -> None:
     now = utcnow()
     with installation.database.reading() as session:
         setup = set_up(installation, session, monitor.name, now=now)
-        scope_rows(session, setup.definition, (), now=now)
+        scope_rows(session, setup.definition, (), now=now, zone=setup.zone)
     # On lines of their own: the query may end in a comment.
     prepared = f"SELECT * FROM (\n{read_query(setup.query.sql).text}\n) AS checked LIMIT 0"
     result = run_query(installation.database, replace(setup.query, sql=prepared), now=now)

@@ -124,7 +124,7 @@ def _attempt(installation: Installation, empty: Evaluation, started: float) -> E
         scans = scans_so_far(session, empty.monitor)
     rows = read_rows(run_query(database, setup.query, now=now), setup.definition.target)
     with database.reading() as session:
-        scoped = scope_rows(session, setup.definition, rows, now=now)
+        scoped = scope_rows(session, setup.definition, rows, now=now, zone=setup.zone)
         found = _found(session, empty, setup, scoped)
     if empty.dry_run:
         with database.reading() as session:

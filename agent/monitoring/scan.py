@@ -155,7 +155,15 @@ class Scan:
             together.setdefault(template.name if template else None, (template, []))[1].append(occurrence)
         try:
             return [
-                dispatch(self.session, told, template, self.setup.definition, now=self.now, preview=self.preview)
+                dispatch(
+                    self.session,
+                    told,
+                    template,
+                    self.setup.definition,
+                    now=self.now,
+                    zone=self.setup.zone,
+                    preview=self.preview,
+                )
                 for template, told in together.values()
             ]
         except ValueError as error:

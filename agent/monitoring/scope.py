@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session, col, select
 
@@ -65,16 +66,18 @@ class ScopedRows:
 
 
 def scope_rows(
-    session: Session, definition: MonitorDefinition, rows: Sequence[MonitorRow], *, now: datetime
+    session: Session, definition: MonitorDefinition, rows: Sequence[MonitorRow], *, now: datetime, zone: ZoneInfo
 ) -> ScopedRows:
     """Sort out rows. Those of computers outside the target groups are left away: they were not asked about.
+
+    zone: in which the hours of computers and of rows are meant.
 
     Raises MonitorQueryError when a target group does not exist, or is named for anything but computers.
     """
     ids = {row.target_id for row in rows}
     groups_by_id = groups_of(session, definition, ids)
     places = load_places(session, definition.target, ids)
-    reasons = _computer_reasons(session, ids, now) if definition.target == "computer" else {}
+    reasons = _computer_reasons(session, ids, now, zone) if definition.target == "computer" else {}
     matches: list[Match] = []
     dropped: list[Dropped] = []
     for row in rows:
@@ -86,7 +89,7 @@ def scope_rows(
             reason = "retired" if place else f"there is no {definition.target} with this id"
             dropped.append(Dropped(row.target_id, row.identity, reason, place))
         else:
-            reason_ = reasons.get(row.target_id) or _row_reason(row, now)
+            reason_ = reasons.get(row.target_id) or _row_reason(row, now, zone)
             matches.append(Match(row, place, groups, reason_))
     return ScopedRows(tuple(matches), tuple(dropped))
 
@@ -171,12 +174,12 @@ def groups_of(session: Session, definition: MonitorDefinition, ids: Collection[i
     return {id_: groups_ for id_, groups_ in found_.items() if groups_}
 
 
-def _computer_reasons(session: Session, ids: Collection[int], now: datetime) -> dict[int, str]:
+def _computer_reasons(session: Session, ids: Collection[int], now: datetime, zone: ZoneInfo) -> dict[int, str]:
     """Computers that are to be left alone now: maintenance mode, no alerts, outside their hours (CWA-43)."""
     reasons: dict[int, str] = {}
     for chunk in chunks(ids):
         for data in session.exec(select(AgentComputerData).where(col(AgentComputerData.computer_id).in_(chunk))):
-            reason = hours_reason(data.no_alerts, data.up_time_start, data.up_time_end, now)
+            reason = hours_reason(data.no_alerts, data.up_time_start, data.up_time_end, now, zone)
             if reason:
                 reasons[data.computer_id] = reason
         modes = select(MaintenanceMode).where(
@@ -188,12 +191,12 @@ def _computer_reasons(session: Session, ids: Collection[int], now: datetime) -> 
     return reasons
 
 
-def _row_reason(row: MonitorRow, now: datetime) -> str | None:
-    return row.skip_reason or hours_reason(row.no_alerts, row.up_time_start, row.up_time_end, now)
+def _row_reason(row: MonitorRow, now: datetime, zone: ZoneInfo) -> str | None:
+    return row.skip_reason or hours_reason(row.no_alerts, row.up_time_start, row.up_time_end, now, zone)
 
 
-def hours_reason(no_alerts: bool, start: str | None, end: str | None, now: datetime) -> str | None:
-    """Why `NoAlerts`, `UpTimeStart` and `UpTimeEnd` (UTC) forbid an alert now, or None.
+def hours_reason(no_alerts: bool, start: str | None, end: str | None, now: datetime, zone: ZoneInfo) -> str | None:
+    """Why `NoAlerts`, `UpTimeStart` and `UpTimeEnd` (in the zone) forbid an alert now, or None.
 
     Hours that cannot be read forbid it too: what is about to be done may be destructive.
     """
@@ -203,8 +206,8 @@ def hours_reason(no_alerts: bool, start: str | None, end: str | None, now: datet
         first, last = parse_clock(start) if start else None, parse_clock(end) if end else None
     except ValueError as error:
         return f"its UpTimeStart or UpTimeEnd is unusable: {error}"
-    if (first or last) and not within(first, last, now):
-        return f"outside its hours {start or '00:00'} to {end or '24:00'} UTC"
+    if (first or last) and not within(first, last, now, zone):
+        return f"outside its hours {start or '00:00'} to {end or '24:00'} {zone.key}"
     return None
 
 

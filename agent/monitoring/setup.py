@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
@@ -28,6 +29,8 @@ class MonitorSetup:
     query: Query
     #: The monitor's own template, if it has one.
     template: AlertTemplateDefinition | None
+    #: The installation's time zone, in which hours and days are meant.
+    zone: ZoneInfo
     #: Templates of target groups, which come before the monitor's own (CWA-46).
     group_templates: Mapping[str, AlertTemplateDefinition]
 
@@ -50,6 +53,7 @@ def set_up(installation: Installation, session: Session, name: str, *, now: date
             style=style,
             query=_query(installation, loaded, now),
             template=_template(installation, loaded, own) if own else None,
+            zone=installation.settings.zone,
             group_templates={
                 group: _template(installation, loaded, template)
                 for group, template in definition.group_alert_templates.items()

@@ -7,6 +7,7 @@ planned; but a computer that somebody has excluded, unflagged or retired in the 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select, update
 from sqlmodel import Session, col
@@ -35,7 +36,7 @@ def left_out(installation: Installation, run: ScriptRun, target: Target) -> str 
     if not run.exclusive:
         return None
     with installation.database.reading() as session:
-        reason = _reason(session, run, target)
+        reason = _reason(session, run, target, installation.settings.zone)
     if reason is None:
         return None
     # Before the run ends: if this process dies in between, the run is found in the queue again.
@@ -49,16 +50,17 @@ def rests(installation: Installation, run: ScriptRun) -> str | None:
     """Why an offboarding that a monitor set off has to wait now (CWA-43), or None. A person by hand need not wait."""
     if not run.exclusive or run.target_kind != "computer":
         return None
+    zone = installation.settings.zone
     with installation.database.reading() as session:
-        quiet = _of_monitor(session, run) and _outcome(session, run.target_id, utcnow()) is Outcome.QUIET
+        quiet = _of_monitor(session, run) and _outcome(session, run.target_id, utcnow(), zone) is Outcome.QUIET
     return "left alone: maintenance mode, NoAlerts, or outside its hours" if quiet else None
 
 
-def _reason(session: Session, run: ScriptRun, target: Target) -> str | None:
+def _reason(session: Session, run: ScriptRun, target: Target, zone: ZoneInfo) -> str | None:
     if target.kind != "computer":
         excluded = effective_values(session, target.places).is_set_anywhere(EXCLUDE)
         return _REASONS[Outcome.EXCLUDED] if excluded else None
-    found = _REASONS.get(_outcome(session, target.id, utcnow()))
+    found = _REASONS.get(_outcome(session, target.id, utcnow(), zone))
     if found is None and run.context.get("levels") and _of_monitor(session, run):
         return "its offboarding flag was cleared" if cleared_since(session, target.id, run.created_at) else None
     return found
@@ -69,7 +71,7 @@ def _of_monitor(session: Session, run: ScriptRun) -> bool:
     return plan is not None and plan.monitor is not None
 
 
-def _outcome(session: Session, computer_id: int, now: datetime) -> Outcome:
+def _outcome(session: Session, computer_id: int, now: datetime, zone: ZoneInfo) -> Outcome:
     # Whether it is online is asked elsewhere, with a look at the computer itself.
-    found = outcome(FieldSets(session), now - timedelta(days=36_500), now)
+    found = outcome(FieldSets(session), now - timedelta(days=36_500), zone, now)
     return Outcome(session.execute(select(found).where(col(Computer.computer_id) == computer_id)).scalar_one())

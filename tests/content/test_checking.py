@@ -236,6 +236,8 @@ def test_each_option_needs_its_fallback(sound: ContentRepository, write: Write) 
         ("alert_templates/t.yaml", ALERT.format(action="run_script: Function"), 4, "failed.1.run_script", "role function"),
         ("alert_templates/t.yaml", ALERT.format(action="create_ticket: {subject: '{{ x'}"), 4,
          "failed.1.create_ticket.subject", "Jinja2"),
+        ("alert_templates/t.yaml", ALERT.format(action="{run_script: Test Wrapper, window: {time_zone: Europe/Berln}}"), 4,
+         "failed.1.window.time_zone", "did you mean Europe/Berlin?"),
         ("alert_templates/u.yaml", ALERT.format(action="run_script: Test Wrapper").replace("name: T", "name: U"), None, "guid",
          "also that of"),
     ],

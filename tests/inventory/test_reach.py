@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -17,16 +18,20 @@ from agent.inventory.reach import FieldSets, Outcome, of_clients, of_place, reac
 from agent.model.base import utcnow
 from agent.model.fields import Form
 from agent.model.places import Computer, MaintenanceMode
+from agent.monitoring.scope import hours_reason
 
 if TYPE_CHECKING:
     from conftest import Places
 
+UTC_ZONE = ZoneInfo("UTC")
 OFFLINE = {"last_contact": "2026-01-01T00:00:00Z"}
 
 
-def outcomes(installation: Installation, place: tuple[Form, int], now: datetime | None = None) -> dict[Outcome, int]:
+def outcomes(
+    installation: Installation, place: tuple[Form, int], now: datetime | None = None, zone: ZoneInfo = UTC_ZONE
+) -> dict[Outcome, int]:
     with installation.database.reading() as session:
-        found = reach(session, of_place(*place), online_seconds=300, now=now)
+        found = reach(session, of_place(*place), online_seconds=300, zone=zone, now=now)
         assert {o: len(names) for o, names in found.samples.items()} == found.counts
         assert found.reached == found.counts.get(Outcome.GOES, 0) + found.counts.get(Outcome.OFFLINE, 0)
         return found.counts
@@ -107,6 +112,26 @@ def test_hours_of_a_computer_count(
         session.execute(text("UPDATE computers SET lastcontact = :t"), {"t": f"{now:%Y-%m-%d %H:%M:%S}"})
     expected = Outcome.QUIET if quiet else Outcome.GOES
     assert outcomes(installation, (Form.COMPUTER, computer), now) == {expected: 1}
+
+
+@pytest.mark.parametrize("window", ["02:00-03:00", "02:30-03:30", "22:00-06:00", "00:00-00:00", "08:00-17:00"])
+@pytest.mark.parametrize(
+    ("zone", "day"), [("Europe/Berlin", "2026-03-29"), ("Europe/Berlin", "2026-10-25"), ("Australia/Lord_Howe", "2026-04-05")]
+)  # fmt: skip
+def test_the_database_and_the_monitor_agree_on_hours_when_the_clocks_are_changed(
+    installation: Installation, two_clients: Places, window: str, zone: str, day: str
+) -> None:
+    computer, there = two_clients.contoso_computers[0], ZoneInfo(zone)
+    first, _, last = window.partition("-")
+    with installation.database.session() as session:
+        groups.set_alerting(session, computer, actor="ann", window=(first, last))
+    begin = datetime.fromisoformat(day).replace(tzinfo=there).astimezone(UTC)
+    for quarter in range(-8, 4 * 26):
+        now = begin + timedelta(minutes=15 * quarter)
+        ((found, _),) = outcomes(installation, (Form.COMPUTER, computer), now, there).items()
+        clock = f"{now.astimezone(there):%H:%M}"
+        named = first == last or (first <= clock < last if first < last else clock >= first or clock < last)
+        assert (found is Outcome.QUIET) == (not named) == bool(hours_reason(False, first, last, now, there)), now
 
 
 def test_flagged_computers_are_those_that_the_flags_reach(

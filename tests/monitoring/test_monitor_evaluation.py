@@ -211,6 +211,37 @@ def test_hours_over_midnight_from_the_query(
     assert (len(done.skipped) == 4) is left_alone and len(done.skipped) + len(done.matched) == 4
 
 
+@pytest.mark.usefixtures("in_berlin")
+@pytest.mark.parametrize(
+    ("moment", "left_alone"),
+    # 22:00 to 06:00 in Berlin: from 21:00 until 05:00 UTC in winter, from 20:00 until 04:00 in summer.
+    [((1, 5, 20, 59), True), ((1, 5, 21), False), ((1, 5, 4, 59), False), ((1, 5, 5), True), ((7, 6, 20), False), ((7, 6, 4), True)],
+)  # fmt: skip
+def test_hours_are_those_of_the_installations_time_zone(
+    installation: Installation,
+    two_clients: Any,
+    write_monitor: Write,
+    write_template: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: tuple[int, ...],
+    left_alone: bool,
+) -> None:
+    """Those of a computer, those that the query gives, and the window of an alert template."""
+    night = {"from": "22:00", "until": "06:00"}
+    write_template(installation, "Night", failed=[{"run_script": "X", "window": night}])
+    write_monitor(installation, ALL, name="Stored", alert_template="Night")
+    write_monitor(installation, ALL.replace("FROM", ", '22:00' AS UpTimeStart, '06:00' AS UpTimeEnd FROM"))
+    computer = two_clients.fabrikam_computers[0]
+    add(installation, AgentComputerData(computer_id=computer, up_time_start="22:00", up_time_end="06:00"))
+    monkeypatch.setattr(evaluation_module, "utcnow", lambda: datetime(2026, *moment, tzinfo=UTC))  # type: ignore[arg-type]
+    from_query = run(installation, dry_run=True)
+    assert len(from_query.skipped) == (4 if left_alone else 0)
+    assert all("Europe/Berlin" in (m.skipped or "") for m in from_query.skipped)
+    stored = run(installation, "Stored", dry_run=True)
+    assert [m.place.id for m in stored.skipped] == ([computer] if left_alone else [])
+    assert len(stored.requests) == (0 if left_alone else 4)
+
+
 def test_hours_that_cannot_be_read_forbid(installation: Installation, two_clients: Any, write_monitor: Write) -> None:
     write_monitor(installation, ALL.replace("FROM", ", 'soon' AS UpTimeStart FROM"))
     assert all("unusable" in (m.skipped or "") for m in run(installation).skipped) and not run(installation).matched

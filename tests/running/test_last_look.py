@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -21,6 +22,7 @@ from agent.running.executor import Executor
 from agent.running.planning import draft_plan, store_plan
 from agent.running.requests import PlanOrigin, RunRequest
 from agent.running.tree import RunTree, load_tree
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -179,6 +181,23 @@ def test_a_computer_that_is_to_be_left_alone_now_waits(
     with installation.database.session() as session:
         groups.maintenance_off(session, mine, actor="bob")
         groups.set_alerting(session, mine, actor="bob", no_alerts=False, clear_window=True)
+    assert offboarding.turn(1).root.state == RunState.SUCCEEDED and done.exists()
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_its_hours_are_those_of_the_installations_time_zone(
+    installation: Installation, two_clients: Places, done: Path, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setattr(Settings, "zone", ZoneInfo(zone))
+    mine = two_clients.contoso_computers[0]
+    offboarding = Offboarding(installation, mine)
+    here = utcnow().astimezone(ZoneInfo(zone))
+    before, soon, later = ((here + timedelta(hours=h)).strftime("%H:%M") for h in (-1, 1, 2))
+    with installation.database.session() as session:
+        groups.set_alerting(session, mine, actor="bob", window=(soon, later))
+    assert offboarding.turn().root.state == RunState.QUEUED and not done.exists()
+    with installation.database.session() as session:
+        groups.set_alerting(session, mine, actor="bob", window=(before, soon))
     assert offboarding.turn(1).root.state == RunState.SUCCEEDED and done.exists()
 
 

@@ -364,6 +364,7 @@ def test_a_computer_is_moved_retired_and_left_alone(console: Console) -> None:
     page = console.viewer.get(address).text
     for words in ("Branch", "nothing is dispatched", "none are allowed", "retired"):
         assert words in page, words
+    assert "Only from (UTC)" in console.colleague.get(f"{address}/edit").text
     assert console.colleague.post(f"{address}/alerting", data={"start": "25:00", "end": "06:00"}).status_code == 400
     assert console.colleague.post(f"{address}/retire", data={"retired": "false"}).status_code == 303
 

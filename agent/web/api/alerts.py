@@ -149,7 +149,9 @@ def render_alert_template(here: Here, who: Who, name: Name, body: Imagined) -> l
     monitor = here.content.monitor(body.monitor).definition
     with here.database.reading() as session:
         computer = place_for(session, who, Computer, body.computer_id)
-        planned = imagined_actions(session, template, monitor, computer, status=body.status, test_value=body.result)
+        planned = imagined_actions(
+            session, template, monitor, computer, status=body.status, test_value=body.result, zone=here.settings.zone
+        )
     return [
         Rendered(
             number=p.number + 1, run_script=p.action.run_script, subject=p.message.subject if p.message else None,

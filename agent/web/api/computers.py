@@ -105,8 +105,8 @@ class Alerting(Body):
 
     no_alerts: bool | None = None
     window: tuple[str, str] | None = Field(
-        None, description="Only between these times, HH:MM in UTC", examples=[["22:00", "06:00"]]
-    )
+        None, description="Only between these times, HH:MM in the installation's time zone", examples=[["22:00", "06:00"]]
+    )  # fmt: skip
     clear_window: bool = False
 
 
@@ -117,6 +117,8 @@ class AlertingOut(Answer):
     no_alerts: bool
     up_time_start: str | None
     up_time_end: str | None
+    #: IANA name of the installation's zone, in which both are meant.
+    time_zone: str
 
 
 class SoftwareOut(Answer):
@@ -269,7 +271,7 @@ def set_alerting(here: Here, who: Who, computer_id: Id, body: Alerting) -> Alert
             session, computer_id, actor=who.name, no_alerts=body.no_alerts, window=body.window,
             clear_window=body.clear_window,
         )  # fmt: skip
-        return AlertingOut.model_validate(data)
+        return AlertingOut(**data.model_dump(), time_zone=here.settings.time_zone)
 
 
 @router.get("/computers/{computer_id}/software")

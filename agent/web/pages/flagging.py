@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi import Form as FormBody
 from pydantic import Field, ValidationError
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from agent.access.principal import Permission, Principal
 from agent.errors import Conflict, NotFound, UsageError
 from agent.inventory import field_values, flags
 from agent.inventory.lookup import FORMS
-from agent.inventory.reach import MEANING, Outcome, of_place, reach
+from agent.inventory.reach import MEANING, Outcome, Reach, of_place, reach
 from agent.model.fields import Form as Level
 from agent.model.places import Computer, Contact
 from agent.web.asking import Here, Who
@@ -80,6 +81,10 @@ def _flag_of(level: Level) -> str:
     return flags.OFFBOARD.get(level, "Offboard Contact")
 
 
+def _reach(session: Session, here: Here, computers: ColumnElement[bool]) -> Reach:
+    return reach(session, computers, online_seconds=here.settings.online_seconds, zone=here.settings.zone)
+
+
 @router.get("/{kind:place}s/{place_id:int}/flag")
 def preview(request: Request, here: Here, who: Who, kind: Kind, place_id: PlaceId) -> Response:
     """What the flag of this place would reach. Nothing is changed."""
@@ -89,7 +94,7 @@ def preview(request: Request, here: Here, who: Who, kind: Kind, place_id: PlaceI
         own = field_values.effective_value(session, level, place_id, name)
         found = None
         if not isinstance(place, Contact):
-            found = reach(session, of_place(level, place_id), online_seconds=here.settings.online_seconds)
+            found = _reach(session, here, of_place(level, place_id))
         values = {**head(session, who, place, "flag"), "name": name, "own": own}
     return page(request, "flag.html", reach=found, outcomes=OUTCOMES, meaning=MEANING, **values)
 
@@ -118,7 +123,7 @@ def preview_chosen(request: Request, here: Here, who: Who, form: Annotated[Chose
     """What flagging the chosen computers would do. Nothing is changed."""
     with here.database.reading() as session:
         ids = _chosen(session, here, who, form, form.chosen)
-        found = reach(session, col(Computer.computer_id).in_(ids), online_seconds=here.settings.online_seconds)
+        found = _reach(session, here, col(Computer.computer_id).in_(ids))
         own = _flagged_themselves(session, ids)
         around = sum(set(levels) != {"computer"} for levels in flags.flags(session, ids).values())
         where = _clients_of(session, ids)

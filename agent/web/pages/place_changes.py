@@ -113,15 +113,15 @@ def edit(request: Request, here: Here, who: Who, kind: Kind, place_id: PlaceId) 
     """The columns, to be changed; what else can be done with the place."""
     with here.database.reading() as session:
         place = place_of(session, who, kind, place_id, Permission.OPERATE)
-        return page(request, "place_edit.html", **_edit(session, who, place))
+        return page(request, "place_edit.html", **_edit(session, who, place, here.settings.time_zone))
 
 
-def _edit(session: Session, who: Principal, place: Place) -> dict[str, Any]:
+def _edit(session: Session, who: Principal, place: Place, time_zone: str) -> dict[str, Any]:
     way = isinstance(place, Computer) and who.can(Permission.ADMINISTER, client_of(place))
     around = {"client_id": client_of(place), "location_id": getattr(place, "location_id", None)}
     values = {
         **head(session, who, place, "edit"), "inputs": place_form.inputs(session, type(place), place, way=way, **around),
-        "sites": [], "alerting": None, "resting": False,
+        "sites": [], "alerting": None, "resting": False, "time_zone": time_zone,
     }  # fmt: skip
     if isinstance(place, Computer):
         query = select(Location.location_id, Location.name).where(Location.client_id == place.client_id)
@@ -136,7 +136,7 @@ def save(request: Request, here: Here, who: Who, kind: Kind, place_id: PlaceId, 
     """Store changed columns; old and new values go into the audit trail."""
     with here.database.session() as session:
         place = place_of(session, who, kind, place_id, Permission.OPERATE)
-        values = _edit(session, who, place)
+        values = _edit(session, who, place, here.settings.time_zone)
         stored = {i.name: i.value for i in values["inputs"]}
         given = place_form.given(values["inputs"], posted)
         if place_form.faults(type(place), values["inputs"], given):
@@ -171,7 +171,7 @@ class MaintenanceForm(Form):
 
 
 class AlertingForm(Form):
-    """When a computer may be alerted on, and so offboarded. Times are UTC; both empty: at all times."""
+    """When a computer may be alerted on, and so offboarded. Both times empty: at all times."""
 
     no_alerts: bool = False
     start: str = ""

@@ -36,10 +36,10 @@ def show(request: Request, here: Here, who: Who, kind: Kind, place_id: PlaceId) 
     """What it is, what is set on it, and what may be done with it."""
     with here.database.reading() as session:
         place = place_of(session, who, kind, place_id)
-        seconds = here.settings.online_seconds
+        seconds, time_zone = here.settings.online_seconds, here.settings.time_zone
         values = {
             **head(session, who, place, "facts"),
-            "facts": place_facts.facts(session, place, online_seconds=seconds),
+            "facts": place_facts.facts(session, place, online_seconds=seconds, time_zone=time_zone),
             "sections": place_fields.sections(session, place),
             **_special(session, who, place, seconds),
         }

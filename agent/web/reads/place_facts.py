@@ -72,8 +72,8 @@ def crumbs(session: Session, place: Place) -> list[tuple[str, str]]:
     return found
 
 
-def facts(session: Session, place: Place, *, online_seconds: int) -> list[Fact]:
-    """What is known of a place; what is empty is left out."""
+def facts(session: Session, place: Place, *, online_seconds: int, time_zone: str) -> list[Fact]:
+    """What is known of a place; what is empty is left out. time_zone: in which a computer's hours are meant."""
     found: list[Fact] = []
     if isinstance(place, Computer):
         state = "retired" if place.retired_at else "online" if online(place, online_seconds) else "offline"
@@ -82,7 +82,7 @@ def facts(session: Session, place: Place, *, online_seconds: int) -> list[Fact]:
             Fact(label="state", text=", ".join([state, *kinds])),
             Fact(label="last contact", at=place.last_contact),
         ]
-        found += _computer_facts(session, place)
+        found += _computer_facts(session, place, time_zone)
     elif isinstance(place, Contact):
         found += _contact_facts(session, place)
     for name, column in COLUMNS[type(place)].items():
@@ -99,7 +99,7 @@ def facts(session: Session, place: Place, *, online_seconds: int) -> list[Fact]:
     return found
 
 
-def _computer_facts(session: Session, computer: Computer) -> list[Fact]:
+def _computer_facts(session: Session, computer: Computer, time_zone: str) -> list[Fact]:
     found = []
     if computer.retired_at is not None:
         found.append(Fact(label="retired", at=computer.retired_at))
@@ -114,7 +114,7 @@ def _computer_facts(session: Session, computer: Computer) -> list[Fact]:
     if hours is not None and hours.no_alerts:
         found.append(Fact(label="alerts", text="none are allowed"))
     elif hours is not None and hours.up_time_start:
-        found.append(Fact(label="alerts", text=f"only {hours.up_time_start} to {hours.up_time_end} UTC"))
+        found.append(Fact(label="alerts", text=f"only {hours.up_time_start} to {hours.up_time_end} {time_zone}"))
     return found
 
 
