@@ -4,19 +4,26 @@ A ticket that is got with a password or a keytab lies in a memory cache of its o
 destroyed at the end. The caches of the process (KRB5CCNAME) are neither read nor written: what lies there may belong to another
 client. Which KDC serves a realm is the machine's matter: /etc/krb5.conf or the domain's DNS.
 
+The library waits about half a minute for a KDC that is silent and takes no limit of its own. It is asked in a thread that is left
+to itself when the limit is over; what it gets after that is destroyed.
+
 Needs the libraries of the extra `kerberos`; they are imported on first use only.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from agent.errors import AccessDenied, CannotConnect, SettingsError, TransportError
+from agent.krb5_conf import kdcs
 
 #: `user@REALM`; other forms of a name do not say which realm to ask.
 PRINCIPAL = re.compile(r"[^\s@/\\]+(?:/[^\s@/\\]+)?@[A-Za-z0-9.-]+")
@@ -46,6 +53,7 @@ _MEANINGS: dict[int, tuple[_Sort, str]] = {
 }  # fmt: skip
 _BASE = -1765328384
 _EXPIRED, _EXPIRED_CREDENTIALS = 32, 11 << 16
+_UNREACHABLE = 156
 _REFUSED = "Kerberos refused it"
 _NO_KEY = "the keytab has no key of this user; export it anew"
 _NO_TICKET = "the file holds no ticket of this user; put one there, or give the credential a password or a keytab"
@@ -101,20 +109,27 @@ def raised() -> tuple[type[Exception], ...]:
 
 
 class Tickets:
-    """The tickets of one identity, got on first use. Not shared between threads."""
+    """The tickets of one identity, got on first use. Not shared between threads.
 
-    def __init__(self, identity: Identity) -> None:
+    `seconds`: how long a KDC may take for one answer.
+    """
+
+    def __init__(self, identity: Identity, seconds: float) -> None:
         self._identity = identity
+        self._seconds = seconds
         self._cache: str | None = None
+        self._services: set[str] = set()
 
     @property
     def principal(self) -> str:
         """Whose tickets these are."""
         return self._identity.principal
 
-    def cache(self) -> str:
+    def cache(self, service: str) -> str:
         """Name of the cache that holds the tickets, for libraries that take one by name.
 
+        `service`: what they are for, such as `ldap@host`. Its ticket is asked for here already: who signs in with the cache
+        would wait for a silent KDC without a limit. Whether it is refused is for them to see and to say.
         Raises SettingsError without the libraries, AccessDenied when the KDC refuses, CannotConnect when it cannot be asked.
         """
         if self._cache is None:
@@ -124,13 +139,22 @@ class Tickets:
             wrong = problem(self._identity)
             if wrong:
                 raise SettingsError(wrong)
-            self._cache = _fill(self._identity)
+            self._cache = _fill(self._identity, self._seconds)
+        if service not in self._services:
+            try:
+                _ask_for(service, self._identity, self._cache, self._seconds)
+            except CannotConnect:
+                # The thread that still waits for it must not destroy what we would use.
+                self.close()
+                raise
+            self._services.add(service)
         return self._cache
 
     def close(self) -> None:
         """Destroy the tickets that were got here. Never raises."""
         cache, self._cache = self._cache, None
-        if cache is not None and cache.startswith("MEMORY:"):
+        self._services.clear()
+        if cache is not None:
             _destroy(cache)
 
 
@@ -144,7 +168,7 @@ def explained(error: BaseException, where: str) -> TransportError | None:
     return None
 
 
-def _fill(identity: Identity) -> str:
+def _fill(identity: Identity, seconds: float) -> str:
     from gssapi.raw import GSSError
 
     cache, fallback = f"MEMORY:exeunt-{uuid.uuid4()}", _REFUSED
@@ -153,12 +177,63 @@ def _fill(identity: Identity) -> str:
     elif identity.keytab_file is not None:
         fallback = _NO_KEY
     try:
-        _acquire(identity, cache)
+        _within(seconds, identity, lambda: _acquire(identity, cache), cache)
     except GSSError as error:
-        if cache.startswith("MEMORY:"):
-            _destroy(cache)
-        raise _sorted(error, f"Kerberos sign-in of {identity.principal}", fallback) from error
+        _destroy(cache)
+        raise _sorted(error, _signing_in(identity), fallback, _asked(identity)) from error
     return cache
+
+
+def _ask_for(service: str, identity: Identity, cache: str, seconds: float) -> None:
+    """Let the cache hold a ticket for a service. Raises CannotConnect when a KDC is silent or cannot be reached."""
+    from gssapi.raw import GSSError
+
+    try:
+        _within(seconds, identity, lambda: _greet(service, identity, cache), cache)
+    except GSSError as error:
+        if _number(error) == _UNREACHABLE:
+            raise _sorted(error, f"{_signing_in(identity)} for {service}", _REFUSED, _asked(identity)) from error
+
+
+def _within(seconds: float, identity: Identity, work: Callable[[], None], cache: str) -> None:
+    """Do it in a thread of its own. Raises what it raises, and CannotConnect when it takes too long."""
+    # Whoever takes it first: the thread with its result, or we with the end of our patience.
+    decided = threading.Lock()
+    ended: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def run() -> None:
+        failed = None
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised again below, in the thread that waits for it
+            failed = error
+        if decided.acquire(blocking=False):
+            ended.put(failed)
+        else:
+            _destroy(cache)
+
+    threading.Thread(target=run, name="exeunt-kerberos", daemon=True).start()
+    try:
+        failed = ended.get(timeout=seconds)
+    except Empty:
+        if decided.acquire(blocking=False):
+            raise CannotConnect(
+                f"{_signing_in(identity)}: no KDC of the realm has answered within {seconds:g} s ({_asked(identity)}); check "
+                "address, port 88 (TCP and UDP) and firewall; connect_seconds is the limit"
+            ) from None
+        failed = ended.get()
+    if failed is not None:
+        raise failed
+
+
+def _signing_in(identity: Identity) -> str:
+    return f"Kerberos sign-in of {identity.principal}"
+
+
+def _asked(identity: Identity) -> str:
+    """Where the KDCs of the realm are, as far as this machine's files tell."""
+    realm = identity.principal.rpartition("@")[2]
+    return f"asked for {realm}: {', '.join(kdcs(realm)) or 'what the DNS of the domain names'}"
 
 
 def _acquire(identity: Identity, cache: str) -> None:
@@ -181,9 +256,26 @@ def _acquire(identity: Identity, cache: str) -> None:
         store_cred_into(store, got.creds, usage="initiate", mech=gssapi.MechType.kerberos, overwrite=True)
 
 
+def _greet(service: str, identity: Identity, cache: str) -> None:
+    """Make the first message to a service, for which a ticket is needed, and send it to nobody. Raises gssapi's GSSError."""
+    import gssapi
+    from gssapi.raw import acquire_cred_from
+
+    kerberos = gssapi.MechType.kerberos
+    name = gssapi.Name(identity.principal, gssapi.NameType.kerberos_principal)
+    got = acquire_cred_from({b"ccache": cache.encode()}, name=name, mechs=[kerberos], usage="initiate")
+    gssapi.SecurityContext(
+        name=gssapi.Name(service, gssapi.NameType.hostbased_service), creds=gssapi.Credentials(base=got.creds),
+        mech=kerberos, usage="initiate",
+    ).step()  # fmt: skip
+
+
 def _destroy(cache: str) -> None:
+    """Destroy what was got here; a file that somebody else has filled stays."""
     import krb5
 
+    if not cache.startswith("MEMORY:"):
+        return
     context = krb5.init_context()
     try:
         krb5.cc_destroy(context, krb5.cc_resolve(context, cache.encode()))
@@ -191,13 +283,20 @@ def _destroy(cache: str) -> None:
         return  # nothing was kept under this name
 
 
-def _sorted(error: BaseException, where: str, fallback: str) -> TransportError:
-    """The error of one that carries the numbers of GSSAPI. `fallback` is said for numbers that are not in the table."""
+def _number(error: BaseException) -> int:
+    """The number of an error of GSSAPI as _MEANINGS has it."""
     major, minor = getattr(error, "maj_code", 0), getattr(error, "min_code", 0)
     signed = minor - 2**32 if minor >= 2**31 else minor
-    number = _EXPIRED if major & 0xFF0000 == _EXPIRED_CREDENTIALS else signed - _BASE
+    return _EXPIRED if major & 0xFF0000 == _EXPIRED_CREDENTIALS else signed - _BASE
+
+
+def _sorted(error: BaseException, where: str, fallback: str, asked: str = "") -> TransportError:
+    """The error of one that carries the numbers of GSSAPI. `fallback` is said for numbers that are not in the table."""
+    number = _number(error)
     said = re.search(r"Minor \(\d+\): (.+)", str(error))
     detail = " ".join((said[1] if said else str(error)).split())[:300]
+    if asked and number == _UNREACHABLE:
+        detail += f"; {asked}"
     sort, meaning = _MEANINGS.get(number, ("denied", fallback))
     text = f"{where}: {meaning} ({detail})"
     if sort == "denied":

@@ -39,7 +39,10 @@ class SignIn:
                 f"auth {target.options.auth} needs further libraries: install exeunt[{target.options.auth}] ({lacking})"
             )
         self._target = target
-        self._tickets = kerberos.Tickets(target.identity) if target.identity else None
+        limit = target.options.connect_seconds
+        self._tickets = kerberos.Tickets(target.identity, limit) if target.identity else None
+        # The name that pypsrp's handler asks a ticket for.
+        self._service = f"host@{target.options.kerberos_hostname or target.host.lower()}"
 
     def handler(self) -> AuthBase:
         """What signs in the requests of one new session.
@@ -68,12 +71,12 @@ class SignIn:
         options = self._target.options
         if options.auth == "kerberos":
             assert self._tickets is not None
-            return [spnego.KerberosCCache(self._tickets.cache())], "kerberos"
+            return [spnego.KerberosCCache(self._tickets.cache(self._service))], "kerberos"
         password = spnego.Password(options.username, self._target.password)
         if self._tickets is None or kerberos.missing():
             return [password], "ntlm"
         try:
-            return [spnego.KerberosCCache(self._tickets.cache()), password], "negotiate"
+            return [spnego.KerberosCCache(self._tickets.cache(self._service)), password], "negotiate"
         except CannotConnect:
             # No KDC for this name, as with an account of the machine itself. What a KDC has refused is not tried again.
             self._tickets = None

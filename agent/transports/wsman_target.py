@@ -44,7 +44,9 @@ class WsmanOptions(BaseModel):
     keytab_file: Path | None = Field(None, description="Keytab with the user's keys, for `kerberos` without a password")
     ticket_file: Path | None = Field(None, description="File (ccache) that holds the user's ticket, for `kerberos`")
     path: str = Field("wsman", description="Path of the service", pattern=r"^[A-Za-z0-9._/-]+$")
-    connect_seconds: float = Field(30.0, gt=0, le=300, description="Time limit of one connection, in seconds")
+    connect_seconds: float = Field(
+        30.0, gt=0, le=300, description="Time limit of one connection, and of one answer of a KDC, in seconds"
+    )
     open_seconds: float = Field(
         90.0, ge=1, le=3600, description="Time limit for everything up to the started script, in seconds"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["certificates", "kind"]
 
 CONTOSO, FABRIKAM = f"svc-contoso@{REALM}", f"svc-fabrikam@{REALM}"
+SERVICE = f"host@{HOSTS['aes']}"
 BODY = Body("Do-It", "ps1", time_limit=30.0)
 Connect = Callable[..., Transport]
 
@@ -144,6 +146,28 @@ def test_a_host_that_the_domain_does_not_know(connect: Connect, peer: Peer, outp
 def test_a_kdc_that_cannot_be_reached_is_passing(connect: Connect, peer: Peer, output: Collecting) -> None:
     error = refused(connect(peer, f"svc-contoso@{DEAD}"), output, CannotConnect)
     assert not error.permanent and DEAD in str(error) and "port 88" in str(error)
+    # Where it was looked for.
+    assert re.search(r"asked for DEAD\.EXAMPLE\.TEST: 127[0-9.]+ port 9\b", str(error))
+
+
+def test_a_ticket_for_the_host_is_not_waited_for_longer(
+    realm: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ticket in the file is good, but nobody answers when one for the host is asked for."""
+    ticket = realm.ticket("svc-contoso")
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        (tmp_path / "krb5.conf").write_text(f"[realms]\n{REALM} = {{\n kdc = 127.0.0.1:{port}\n}}\n")
+        monkeypatch.setenv("KRB5_CONFIG", str(tmp_path / "krb5.conf"))
+        tickets = Tickets(Identity(CONTOSO, ticket_file=ticket), 1)
+        with pytest.raises(CannotConnect, match=f"within 1 s .*port {port}") as late:
+            tickets.cache(SERVICE)
+        assert not late.value.permanent
+    assert ticket.stat().st_size > 0, "the file is somebody else's"
+    for thread in threading.enumerate():
+        if thread.name == "exeunt-kerberos":
+            thread.join(120)
 
 
 def test_a_realm_that_nothing_is_known_about_is_permanent(connect: Connect, peer: Peer, output: Collecting) -> None:
@@ -259,12 +283,12 @@ def test_tickets_are_destroyed_at_the_end(realm: Realm) -> None:
             return None
 
     context = krb5.init_context()
-    one, two = Tickets(Identity(CONTOSO, PASSWORD)), Tickets(Identity(FABRIKAM.lower(), PASSWORD))
-    first, second = one.cache(), two.cache()
+    one, two = Tickets(Identity(CONTOSO, PASSWORD), 30), Tickets(Identity(FABRIKAM.lower(), PASSWORD), 30)
+    first, second = one.cache(SERVICE), two.cache(SERVICE)
     assert (principal(first), principal(second)) == (CONTOSO, FABRIKAM)
     one.close()
     assert (principal(first), principal(second)) == (None, FABRIKAM)
-    assert two.cache() == second and one.cache() != first
+    assert two.cache(SERVICE) == second and one.cache(SERVICE) != first
     one.close()
     two.close()
     assert principal(second) is None

@@ -62,7 +62,7 @@ class LdapDirectory:
         self._order = sorted(settings.controllers, key=lambda c: c != prefer)
         self._connection: Any = None
         self._controller: str | None = None
-        self._tickets = kerberos.Tickets(kerberos.Identity(settings.username, password))
+        self._tickets = kerberos.Tickets(kerberos.Identity(settings.username, password), settings.connect_seconds)
         self._root: Mapping[str, str] = {}
         #: Something that changes was sent: from here on, not to be reached means not to know.
         self._changed = False
@@ -265,7 +265,7 @@ class LdapDirectory:
         if self._settings.ldap_auth == "simple":
             return {"user": self._settings.username, "password": self._password, "authentication": ldap3.SIMPLE}
         try:
-            store = {"ccache": self._tickets.cache()}
+            store = {"ccache": self._tickets.cache(f"ldap@{host}")}
         except TransportError as error:
             raise (self._lost(host, str(error)) if self._changed else errors.kerberos_refused(error)) from error
         return {

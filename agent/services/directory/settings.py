@@ -44,7 +44,7 @@ class DirectorySettings(BaseModel):
     verify: bool = True
     #: Everything of the client stands below this name; empty: the whole domain.
     base_dn: str = ""
-    #: Seconds for a connection, and for one answer.
+    #: Seconds for a connection (and, with Kerberos, for one answer of a KDC), and for one answer.
     connect_seconds: int = Field(10, ge=1, le=120)
     answer_seconds: int = Field(60, ge=1, le=600)
     #: Entries in one page of an answer; controllers allow 1000 as they are delivered.
