@@ -17,7 +17,10 @@ from typing import Any
 
 import asyncssh
 import peers
-from transport_help import wait_for
+import pytest
+from transport_help import Clock, wait_for
+
+from agent.transports import ssh
 
 
 @dataclass
@@ -69,30 +72,57 @@ def open_ssh(folder: Path, **settings: str) -> Iterator[OpenSsh]:
     (folder / "authorized_keys").write_text((folder / "id.pub").read_text())
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root wants it
-    port = peers.free_port()
+    with peers.kept_port() as port, _running(sshd, folder, port, settings) as process:
+        wait_for(lambda: process.poll() is not None or _answers(port))
+        assert process.poll() is None, (folder / "log").read_text()
+        yield OpenSsh(folder, port, getpass.getuser(), process)
+
+
+@contextmanager
+def _running(sshd: str, folder: Path, port: int, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     lines = {
         "Port": str(port), "ListenAddress": "127.0.0.1", "HostKey": str(folder / "host"),
         "AuthorizedKeysFile": str(folder / "authorized_keys"), "PasswordAuthentication": "no",
         "KbdInteractiveAuthentication": "no", "UsePAM": "no", "StrictModes": "no", "PermitRootLogin": "yes",
         "PidFile": "none", "MaxStartups": "300:30:400", "LogLevel": "ERROR", "UseDNS": "no", **settings,
     }  # fmt: skip
-    (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-    process = subprocess.Popen([sshd, "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / "log")])
+    config = folder / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+    known = subprocess.run([sshd, "-T", "-f", str(config)], capture_output=True, text=True, check=True).stdout
+    if "persourcepenalties" in known.lower():
+        # Since 9.8 it turns away for a while where somebody comes from who got a password wrong, or whose process was killed.
+        config.write_text(config.read_text() + "PerSourcePenalties no\n")
+    process = subprocess.Popen([sshd, "-D", "-f", str(config), "-E", str(folder / "log")])
     try:
-        wait_for(lambda: process.poll() is not None or _answers(port))
-        assert process.poll() is None, (folder / "log").read_text()
-        yield OpenSsh(folder, port, getpass.getuser(), process)
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
             return link.recv(4) == b"SSH-"
     except OSError:
         return False
+
+
+def limit_when(patch: pytest.MonkeyPatch, when: Callable[[], object], *, started: bool = True) -> None:
+    """A body reaches its time limit as soon as `when()` is true, and not before.
+
+    `started`: and it has told that it started.
+    """
+    clock, take = Clock(), ssh._Conversation._take
+
+    def look(self: Any) -> bool:
+        over = take(self)
+        if (self.pid is not None or not started) and when():
+            clock.jump()
+        return over
+
+    patch.setattr(ssh, "time", clock)
+    patch.setattr(ssh._Conversation, "_take", look)
 
 
 Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
@@ -107,7 +137,7 @@ class Misbehaving:
     commands: list[str] = field(default_factory=list)
 
     def computer(self, **options: Any) -> dict[str, Any]:
-        options = {"host_key": self.host_key, "username": "user", "connect_seconds": 3, **options}
+        options = {"host_key": self.host_key, "username": "user", "connect_seconds": 60, **options}
         return {
             "name": "PC1", "platform": "linux", "transport": "ssh", "address": "127.0.0.1", "port": self.port,
             "transport_options": options,
@@ -158,12 +188,12 @@ def misbehaving(handler: Handler, **options: Any) -> Iterator[Misbehaving]:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    acceptor = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    acceptor = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     peer.port = acceptor.get_port()
     try:
         yield peer
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -203,4 +233,4 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         for link in open_links:
             link.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ssh_peers import OpenSsh, make_key, misbehaving, open_ssh, raw_server
+from ssh_peers import OpenSsh, limit_when, make_key, misbehaving, open_ssh, raw_server
 from transport_help import Collecting, command_lines, seconds, sleeping, wait_for
 
 from agent.errors import AccessDenied, AnswerLost, CannotConnect, CannotRun, SettingsError, TimeLimitReached
@@ -36,6 +36,15 @@ def kept(sshd: OpenSsh) -> Iterator[Transport]:
     transport = connect(sshd.computer(), ({}, {"private_key": sshd.key}))
     yield transport
     transport.close()
+
+
+Limit = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
+    """`limit(when)`: a body reaches its time limit as soon as that is true, and not before."""
+    return lambda when: limit_when(monkeypatch, when)
 
 
 def once(output: Collecting, computer: dict[str, Any], secrets: dict[str, str], body: Body | None = None) -> str:
@@ -98,27 +107,33 @@ def test_secrets_are_neither_on_command_lines_nor_in_output(
 
 
 @pytest.mark.parametrize("stubborn", ["trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep N' & sleep N", "sleep N"])
-def test_the_time_limit_ends_the_whole_tree_on_the_target(kept: Transport, output: Collecting, stubborn: str) -> None:
+def test_the_time_limit_ends_the_whole_tree_on_the_target(
+    kept: Transport, output: Collecting, limit: Limit, stubborn: str
+) -> None:
+    number = seconds()
+    limit(lambda: len(sleeping(number)) == stubborn.count("N"))
     with pytest.raises(TimeLimitReached, match="at its time limit"):
-        output(kept, Body("echo begun\n" + stubborn.replace("N", number := seconds()), "sh", time_limit=1))
+        output(kept, Body("echo begun\n" + stubborn.replace("N", number), "sh"))
     assert output.last.stdout == "begun\n"
     assert not sleeping(number)
     assert output(kept, Body("echo still here", "sh")).stdout == "still here\n"
 
 
-def test_a_python_body_is_ended_at_its_time_limit(kept: Transport, output: Collecting) -> None:
+def test_a_python_body_is_ended_at_its_time_limit(kept: Transport, output: Collecting, limit: Limit) -> None:
+    number = seconds()
+    limit(lambda: sleeping(number))
     with pytest.raises(TimeLimitReached):
-        output(
-            kept, Body(f"import subprocess\nsubprocess.run(['sleep', '{(number := seconds())}'])", "py", time_limit=1)
-        )
+        output(kept, Body(f"import subprocess\nsubprocess.run(['sleep', '{number}'])", "py"))
     assert not sleeping(number)
 
 
-def test_the_body_ends_when_a_second_channel_is_refused(tmp_path: Path, output: Collecting) -> None:
+def test_the_body_ends_when_a_second_channel_is_refused(tmp_path: Path, output: Collecting, limit: Limit) -> None:
+    number = seconds()
+    limit(lambda: sleeping(number))
     with open_ssh(tmp_path, MaxSessions="1") as server:
         transport = connect(server.computer(), ({}, {"private_key": server.key}))
         with pytest.raises(AnswerLost, match="cannot be told"):
-            output(transport, Body(f"trap '' TERM; sleep {(number := seconds())}", "sh", time_limit=1))
+            output(transport, Body(f"trap '' TERM; sleep {number}", "sh"))
         wait_for(lambda: not sleeping(number))
         transport.close()
 
@@ -129,7 +144,8 @@ def test_a_dropped_connection_is_an_unknown_outcome_and_ends_the_body(tmp_path: 
         dropped, number = threading.Event(), seconds()
 
         def drop() -> None:
-            if sleeping(number) and not dropped.is_set():
+            said = output.collector.last_line("stdout")
+            if sleeping(number) and said == "begun" and not dropped.is_set():
                 dropped.set()
                 server.drop_connections()
 
@@ -349,7 +365,7 @@ def test_a_host_that_is_no_ssh_server_is_given_up(output: Collecting, answer: An
     assert time.monotonic() - began < 15
 
 
-def test_faults_of_a_server_after_the_login(output: Collecting) -> None:
+def test_faults_of_a_server_after_the_login(output: Collecting, monkeypatch: pytest.MonkeyPatch) -> None:
     async def drop(process: asyncssh.SSHServerProcess[bytes]) -> None:
         mark = await process.stdin.readline()
         process.stderr.write(mark.strip() + b" 4711\n")
@@ -372,14 +388,11 @@ def test_faults_of_a_server_after_the_login(output: Collecting) -> None:
         await asyncio.sleep(1000)
 
     began = time.monotonic()
-    with misbehaving(hang) as peer, pytest.raises(AnswerLost):
-        once(
-            output,
-            peer.computer(connect_seconds=1, grace_seconds=0),
-            {"password": "right"},
-            Body("true", "sh", time_limit=1),
-        )
-    assert time.monotonic() - began < 20
+    with misbehaving(hang) as peer:
+        limit_when(monkeypatch, lambda: peer.commands, started=False)
+        with pytest.raises(AnswerLost, match="never told that the body started"):
+            once(output, peer.computer(grace_seconds=0), {"password": "right"}, Body("true", "sh"))
+    assert time.monotonic() - began < 60
 
 
 def test_nothing_of_a_body_is_in_the_command(output: Collecting) -> None:
@@ -395,8 +408,9 @@ def test_nothing_of_a_body_is_in_the_command(output: Collecting) -> None:
 
 
 def test_nothing_stays_behind(sshd: OpenSsh, output: Collecting) -> None:
-    threads = threading.active_count()
+    once(output, sshd.computer(), {"private_key": sshd.key})  # the one thread of all deadlines starts, and stays
+    before = set(threading.enumerate())
     for language in ("sh", "py"):
         once(output, sshd.computer(), {"private_key": sshd.key}, Body("x=1", language, tag="left-behind"))  # type: ignore[arg-type]
-    wait_for(lambda: threading.active_count() <= threads)
+    wait_for(lambda: set(threading.enumerate()) <= before)
     wait_for(lambda: not any("left-behind" in line for line in command_lines()))

@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from ssh_peers import OpenSsh, misbehaving, open_ssh
-from transport_help import Collecting
+from ssh_peers import OpenSsh, limit_when, misbehaving, open_ssh
+from transport_help import Collecting, seconds, sleeping
 
 from agent.errors import TimeLimitReached, UsageError
 from agent.transports import ssh, ssh_upload
@@ -120,7 +120,7 @@ def test_one_session_at_a_time_is_enough(tmp_path: Path, output: Collecting, tag
     assert sent.files
 
 
-def test_a_subsystem_that_hangs_is_given_up(output: Collecting, tag: str) -> None:
+def test_a_subsystem_that_hangs_is_given_up(output: Collecting, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
         if process.subsystem:
             await asyncio.sleep(1000)
@@ -131,10 +131,20 @@ def test_a_subsystem_that_hangs_is_given_up(output: Collecting, tag: str) -> Non
         process.stdout.write(b"hello\n")
         process.exit(0)
 
+    given: list[float] = []
+    client = ssh_upload._client
+
+    def hasty(connection: Any, limit: float) -> Any:
+        given.append(limit)
+        return client(connection, 1)
+
+    # Only what hangs has so short a limit: logging in may take longer than a second.
+    monkeypatch.setattr(ssh_upload, "_client", hasty)
     with misbehaving(serve) as peer:
-        transport = connect(peer.computer(connect_seconds=1), ({}, {"password": "right"}))
+        transport = connect(peer.computer(connect_seconds=60), ({}, {"password": "right"}))
         assert output(transport, Body(LARGE, "sh", tag=tag)).stdout == "hello\n"
         transport.close()
+    assert given == [60]
 
 
 def test_a_file_that_the_shell_cannot_see_goes_by_standard_input_once(
@@ -180,9 +190,14 @@ def test_names_that_are_taken_are_not_followed(
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def test_nothing_stays_after_the_time_limit(transport: SshTransport, output: Collecting, tag: str, sent: Sent) -> None:
+def test_nothing_stays_after_the_time_limit(
+    transport: SshTransport, output: Collecting, tag: str, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = seconds()
+    limit_when(monkeypatch, lambda: sleeping(number))
     with pytest.raises(TimeLimitReached):
-        output(transport, Body(LARGE + "trap '' TERM; sleep 1000", "sh", tag=tag, time_limit=1))
+        output(transport, Body(LARGE + f"trap '' TERM; sleep {number}", "sh", tag=tag))
+    assert not sleeping(number)
     assert len(sent.files) == 1
 
 
@@ -203,7 +218,7 @@ def test_what_a_dead_worker_left_is_found_by_its_tag(
     link, other = Path(f"/tmp/{tag}.link"), f"{tag}-1"
     link.symlink_to(victim)
     for its in (tag, tag, other):
-        ssh_upload._make(transport._connection(), Body(LARGE, "sh", tag=its), 10, 10)
+        ssh_upload._make(transport._connection(), Body(LARGE, "sh", tag=its), 60, 60)
     try:
         assert len(left(tag)) == 3
         assert transport.end_leftovers(tag) == 2
