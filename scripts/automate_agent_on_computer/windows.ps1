@@ -33,10 +33,10 @@ Say 'running'
 $services = @('LTService', 'LTSvcMon', 'LabVNC')
 $folder = Join-Path $env:windir 'LTSvc'
 foreach ($name in $services) { Stop-Service -Name $name -Force -ErrorAction SilentlyContinue }
-Get-Process -Name LTSVC, LTSvcMon, LTTray -ErrorAction SilentlyContinue | Stop-Process -Force -ErrorAction SilentlyContinue
+Get-Process -Name 'LTSVC', 'LTSvcMon', 'LTTray' -ErrorAction SilentlyContinue | Stop-Process -Force -ErrorAction SilentlyContinue
 $products = @("LabTech$([char] 0xAE) Software Remote Agent", 'ConnectWise Automate Remote Agent')
 foreach ($root in 'HKLM:\SOFTWARE', 'HKLM:\SOFTWARE\WOW6432Node') {
-    foreach ($key in @(Get-ChildItem -Path "$root\Microsoft\Windows\CurrentVersion\Uninstall" -ErrorAction SilentlyContinue)) {
+    foreach ($key in @(Get-ChildItem -LiteralPath "$root\Microsoft\Windows\CurrentVersion\Uninstall" -ErrorAction SilentlyContinue)) {
         if ($products -cnotcontains [string] $key.GetValue('DisplayName')) { continue }
         if ($key.PSChildName -notmatch '^\{[0-9A-Fa-f-]{36}\}$') { continue }
         $arguments = @('/x', $key.PSChildName, '/qn', '/norestart', 'REBOOT=ReallySuppress')
@@ -64,7 +64,7 @@ function Test-Agent {
 
 function Get-MarkerText {
     if (-not (Test-Path -LiteralPath $Marker)) { return 'none' }
-    return ([string] (Get-Content -LiteralPath $Marker -TotalCount 1)).Trim()
+    return ([string] (Get-Content -LiteralPath $Marker -TotalCount 1 -Encoding ASCII)).Trim()
 }
 
 function New-StateFolder {
@@ -79,6 +79,10 @@ function New-StateFolder {
         $security.AddAccessRule($rule)
     }
     if (-not (Test-Path -LiteralPath $State)) { [void] (New-Item -ItemType Directory -Path $State) }
+    # Anybody may make a folder there before us, also one that leads elsewhere: its rights would be changed.
+    if ((Get-Item -LiteralPath $State -Force).Attributes -band [System.IO.FileAttributes]::ReparsePoint) {
+        throw "$State is a link: remove it"
+    }
     Set-Acl -LiteralPath $State -AclObject $security
 }
 
@@ -92,7 +96,8 @@ function Remove-HealthTask {
             if ("$($action.Execute) $($action.Arguments)" -match $HealthPattern) { $isOne = $true }
         }
         if (-not $isOne -or $task.TaskName -like 'Exeunt Agent Removal *') { continue }
-        Unregister-ScheduledTask -TaskName $task.TaskName -TaskPath $task.TaskPath -Confirm:$false
+        # The task itself: in a name, brackets would be a pattern.
+        Unregister-ScheduledTask -InputObject $task -Confirm:$false
         Write-Output "$($task.TaskPath)$($task.TaskName)"
     }
 }
@@ -131,7 +136,7 @@ if ($Mode -eq 'plant') {
     throw "unknown mode: $Mode"
 }
 $health = @()
-if (Test-Path -LiteralPath $HealthFile) { $health = @(Get-Content -LiteralPath $HealthFile | Where-Object { $_ -ne '' }) }
+if (Test-Path -LiteralPath $HealthFile) { $health = @(Get-Content -LiteralPath $HealthFile -Encoding UTF8 | Where-Object { $_ -ne '' }) }
 $health = @($health | ForEach-Object { [string] $_ })
 Write-Output (ConvertTo-Json -Compress -Depth 3 -InputObject @{
     present = (Test-Agent); marker = (Get-MarkerText); health_tasks = $health })

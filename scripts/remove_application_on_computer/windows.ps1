@@ -1,6 +1,7 @@
 # Finds and removes one application on a Windows computer, by its exact name. For Windows PowerShell 5.1 and later.
 #
-# Looked at: the uninstall keys of the registry in both views and of every loaded user hive, and AppX packages.
+# Looked at: the uninstall keys of the registry in both views and of every loaded user hive, and AppX packages. What another
+# user's hive names is found and not run: that user can write anything there, and would have it done with our rights.
 # Tried in this order for each entry: Windows Installer by product code, QuietUninstallString, and the switches of
 # installers that are recognised by their own marks (Inno Setup, NSIS, WiX bundles, InstallShield with a response file).
 # Anything else is refused with a reason: an uninstaller that opens a window would wait for ever.
@@ -19,6 +20,8 @@ Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 
 $ProcessSeconds = 1200
+# Stands for the exit code of what was ended by us; no program ends with it by itself.
+$Ended = [int]::MinValue
 $GuidPattern = '\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}'
 $UninstallPath = 'Microsoft\Windows\CurrentVersion\Uninstall'
 $script:Trouble = ''
@@ -33,7 +36,7 @@ function Get-Text($Key, [string] $Value) {
     return [string] $found
 }
 
-function Read-UninstallKey([string] $Hive, [Microsoft.Win32.RegistryKey] $Base, [string] $Path) {
+function Read-UninstallKey([string] $Hive, [Microsoft.Win32.RegistryKey] $Base, [string] $Path, [bool] $IsForeign) {
     $list = $null
     try {
         $list = $Base.OpenSubKey($Path)
@@ -49,6 +52,7 @@ function Read-UninstallKey([string] $Hive, [Microsoft.Win32.RegistryKey] $Base, 
                     Version = (Get-Text $key 'DisplayVersion'); Quiet = (Get-Text $key 'QuietUninstallString')
                     Uninstall = (Get-Text $key 'UninstallString'); IsMsi = ((Get-Text $key 'WindowsInstaller') -eq '1')
                     IsBundle = ((Get-Text $key 'BundleCachePath') -ne ''); Package = $null
+                    IsForeign = $IsForeign
                     IsInno = (@($key.GetValueNames() | Where-Object { $_ -like 'Inno Setup:*' }).Count -gt 0)
                 }
             } finally { $key.Close() }
@@ -65,7 +69,7 @@ function Find-RegistryEntry {
     if ([Environment]::Is64BitOperatingSystem) { $views = @([Microsoft.Win32.RegistryView]::Registry64) + $views }
     foreach ($view in $views) {
         $machine = [Microsoft.Win32.RegistryKey]::OpenBaseKey([Microsoft.Win32.RegistryHive]::LocalMachine, $view)
-        try { Read-UninstallKey "HKLM($view)" $machine "SOFTWARE\$UninstallPath" } finally { $machine.Close() }
+        try { Read-UninstallKey "HKLM($view)" $machine "SOFTWARE\$UninstallPath" $false } finally { $machine.Close() }
     }
     # A user's Software key is one for both views; 32-bit installers may have made Wow6432Node in it.
     $users = [Microsoft.Win32.RegistryKey]::OpenBaseKey([Microsoft.Win32.RegistryHive]::Users, $views[0])
@@ -73,8 +77,8 @@ function Find-RegistryEntry {
     try {
         foreach ($sid in $users.GetSubKeyNames()) {
             if ($sid -notmatch '^S-1-(5-21|12-1)-[0-9-]+$' -and $sid -ne $me) { continue }
-            Read-UninstallKey "HKU" $users "$sid\Software\$UninstallPath"
-            Read-UninstallKey "HKU" $users "$sid\Software\Wow6432Node\$UninstallPath"
+            Read-UninstallKey "HKU" $users "$sid\Software\$UninstallPath" ($sid -ne $me)
+            Read-UninstallKey "HKU" $users "$sid\Software\Wow6432Node\$UninstallPath" ($sid -ne $me)
         }
     } finally { $users.Close() }
 }
@@ -117,8 +121,10 @@ function Start-Uninstaller([string] $Program, [string] $Tail) {
     }
     try {
         if (-not $process.WaitForExit($ProcessSeconds * 1000)) {
+            # What a program says on standard error would end the script where it is remote.
+            $ErrorActionPreference = 'Continue'
             & (Join-Path ([Environment]::SystemDirectory) 'taskkill.exe') /PID $process.Id /T /F | Out-Host
-            return -1
+            return $Ended
         }
         return $process.ExitCode
     } finally { $process.Dispose() }
@@ -137,8 +143,8 @@ function Invoke-Msi([string] $ProductCode) {
 }
 
 function Test-RootedFile([string] $Path) {
-    # A drive's path; neither relative nor on somebody's share.
-    return ($Path -match '^[A-Za-z]:\\') -and (Test-Path -LiteralPath $Path -PathType Leaf)
+    # A drive's path; neither relative nor on somebody's share. Test-Path would fail for quotation marks in it.
+    return ($Path -match '^[A-Za-z]:\\') -and [System.IO.File]::Exists($Path)
 }
 
 function Split-CommandLine([string] $Text) {
@@ -202,7 +208,7 @@ function Add-ExitCode([string] $Kind, [string] $Id, [string] $Version, [int] $Co
             $script:Reboot = $true
             Add-Action $Kind $Id $Version 'removed' 'a reboot is needed'
         }
-        { $_ -eq -1 } { Add-Action $Kind $Id $Version 'failed' "it was ended after $ProcessSeconds seconds" }
+        { $_ -eq $Ended } { Add-Action $Kind $Id $Version 'failed' "it was ended after $ProcessSeconds seconds" }
         1618 { Add-Action $Kind $Id $Version 'failed' 'another installation was under way all the time' }
         default { Add-Action $Kind $Id $Version 'failed' "the uninstaller ended with exit code $Code" }
     }
@@ -210,8 +216,9 @@ function Add-ExitCode([string] $Kind, [string] $Id, [string] $Version, [int] $Co
 
 function Remove-ByString([string] $Kind, [string] $Id, [string] $Version, [string] $Text, $Entry, [bool] $IsQuiet) {
     # Removes by a stored string. $IsQuiet: the vendor says that it opens no window.
-    $installer = [regex]::Match($Text, '(?i)^\s*"?([a-z]:\\[^"]*\\)?msiexec(\.exe)?"?\s.*')
-    $code = [regex]::Match($Text, $GuidPattern)
+    $plain = [Environment]::ExpandEnvironmentVariables($Text)
+    $installer = [regex]::Match($plain, '(?i)^\s*"?([a-z]:\\[^"]*\\)?msiexec(\.exe)?"?\s.*')
+    $code = [regex]::Match($plain, $GuidPattern)
     if ($installer.Success) {
         if ($code.Success) { Add-ExitCode 'msi' $Id $Version (Invoke-Msi $code.Value) }
         else { Add-Action 'msi' $Id $Version 'refused' 'its Windows Installer command names no product code' }
@@ -232,7 +239,9 @@ function Remove-ByString([string] $Kind, [string] $Id, [string] $Version, [strin
 }
 
 function Remove-RegistryEntry($Entry) {
-    if ($Entry.IsMsi -and $Entry.KeyName -match "^$GuidPattern$") {
+    if ($Entry.IsForeign) {
+        Add-Action 'registry' $Entry.Id $Entry.Version 'refused' 'it is installed for one user: remove it where that user is signed in'
+    } elseif ($Entry.IsMsi -and $Entry.KeyName -match "^$GuidPattern$") {
         Add-ExitCode 'msi' $Entry.Id $Entry.Version (Invoke-Msi $Entry.KeyName)
     } elseif ($Entry.Quiet -ne '') {
         Remove-ByString 'quiet_string' $Entry.Id $Entry.Version $Entry.Quiet $Entry $true

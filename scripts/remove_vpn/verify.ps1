@@ -12,7 +12,8 @@ foreach ($book in $books) {
     if (-not (Test-Path -LiteralPath $book -PathType Leaf)) { continue }
     $title = ''
     foreach ($line in @(Get-Content -LiteralPath $book -Encoding UTF8)) {
-        if ($line.StartsWith('[')) { $title = $line.Trim('[', ']') }
+        # From the first bracket to the last: a name may hold brackets itself.
+        if ($line -match '^\[(.*)\]') { $title = $Matches[1] }
         if ($line -ne 'Type=2') { continue }
         if (($All -eq '1') -or ($names -ccontains $title)) { exit 1 }
     }

@@ -20,7 +20,8 @@ foreach ($book in $books) {
     foreach ($line in @(Get-Content -LiteralPath $book -Encoding UTF8) + @('[')) {
         if ($line.StartsWith('[')) {
             $title = ''
-            if ($section.Count -gt 0) { $title = ([string] $section[0]).Trim('[', ']') }
+            # From the first bracket to the last: a name may hold brackets itself.
+            if ($section.Count -gt 0 -and $section[0] -match '^\[(.*)\]') { $title = $Matches[1] }
             $isVpn = @($section | Where-Object { $_ -eq 'Type=2' }).Count -gt 0
             if ($title -ne '' -and $isVpn -and (($All -eq '1') -or ($names -ccontains $title))) {
                 Write-Output "removed $title from $book"

@@ -70,6 +70,8 @@ function Start-Program([string] $Program, [string] $Tail) {
     $start.CreateNoWindow = $true
     $process = [System.Diagnostics.Process]::Start($start)
     if (-not $process.WaitForExit(900000)) {
+        # What a program says on standard error would end the script where it is remote.
+        $ErrorActionPreference = 'Continue'
         & (Join-Path ([Environment]::SystemDirectory) 'taskkill.exe') /PID $process.Id /T /F | Out-Host
         return 1
     }
@@ -89,6 +91,13 @@ function Invoke-Msi([string] $ProductCode) {
     return $code
 }
 
+function Select-Worst([long] $Before, [long] $Code) {
+    # A failure outweighs a reboot, and a reboot outweighs success. CIM's codes have no sign and may be wider than [int].
+    if ($Code -eq 1641) { $Code = 3010 }
+    if ($Code -eq 0 -or @(0, 3010) -notcontains $Before) { return $Before }
+    return $Code
+}
+
 if ($Mode -eq 'detect') {
     $found = @(Find-Service) + @(Find-Entry | ForEach-Object {
         @{ instance = $_.Instance; id = "product $($_.Key)"; version = $_.Version; session = ''; host = '' }
@@ -105,14 +114,13 @@ if ($Mode -eq 'product') {
     foreach ($product in @(Get-CimInstance -ClassName Win32_Product -Filter "Name='ScreenConnect Client ($Instance)'")) {
         $tried++
         $answer = Invoke-CimMethod -InputObject $product -MethodName Uninstall
-        if ($answer.ReturnValue -ne 0) { $worst = [int] $answer.ReturnValue }
+        $worst = Select-Worst $worst $answer.ReturnValue
     }
 } elseif ($Mode -eq 'msi') {
     foreach ($entry in @(Find-Entry)) {
         if ($entry.Key -notmatch "^$GuidPattern$") { continue }
         $tried++
-        $code = Invoke-Msi $entry.Key
-        if ($code -ne 0) { $worst = $code }
+        $worst = Select-Worst $worst (Invoke-Msi $entry.Key)
     }
 } elseif ($Mode -eq 'uninstall_string') {
     foreach ($entry in @(Find-Entry)) {
@@ -130,7 +138,7 @@ if ($Mode -eq 'product') {
         } else {
             Write-Output "no way is known to run this uninstaller without a window: $text"
         }
-        if ($code -ne 0) { $worst = $code }
+        $worst = Select-Worst $worst $code
     }
 } else {
     throw "unknown mode: $Mode"

@@ -5,7 +5,13 @@ Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 if ($Passphrase.Contains('"')) { throw 'the passphrase holds a quotation mark, which the uninstaller cannot take' }
 
-$root = Join-Path $env:ProgramFiles 'SentinelOne'
+# A backslash before the closing quotation mark would take it for a part of the passphrase.
+$key = $Passphrase -replace '(\\+)$', '$1$1'
+
+# A 32-bit PowerShell has the other folder in ProgramFiles.
+$root = $env:ProgramW6432
+if (-not $root) { $root = $env:ProgramFiles }
+$root = Join-Path $root 'SentinelOne'
 $programs = @()
 if (Test-Path -LiteralPath $root) {
     foreach ($folder in @(Get-ChildItem -LiteralPath $root -Directory)) {
@@ -21,14 +27,14 @@ $worst = 0
 foreach ($program in $programs) {
     $start = New-Object System.Diagnostics.ProcessStartInfo
     $start.FileName = $program
-    $start.Arguments = "/uninstall /norestart /q /k=`"$Passphrase`""
+    $start.Arguments = "/uninstall /norestart /q /k=`"$key`""
     $start.UseShellExecute = $false
     $start.CreateNoWindow = $true
     $process = [System.Diagnostics.Process]::Start($start)
     $process.WaitForExit()
     Write-Output "$program ended with exit code $($process.ExitCode)"
-    if ($process.ExitCode -ne 0) { $worst = $process.ExitCode }
+    # A failure outweighs a reboot.
+    if (@(3010, 1641) -contains $process.ExitCode) { if ($worst -eq 0) { $worst = 3010 } }
+    elseif ($process.ExitCode -ne 0) { $worst = 1 }
 }
-if ($worst -eq 1641) { exit 3010 }
-if ($worst -ne 0 -and $worst -ne 3010) { exit 1 }
 exit $worst
