@@ -18,6 +18,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 #: What `inputs:` of a script can be.
 USER_OFFBOARDING = "user_offboarding"
 _ADDRESS = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,255}")
+VARIABLE = re.compile(r"%([A-Za-z_]+)%")
+#: Variables of the out-of-office message, and what each stands for.
+VARIABLES: Mapping[str, str] = {
+    "leaver": "name of the leaver", "leaver_email": "address of the leaver", "manager": "name of the manager",
+    "manager_email": "address of the manager", "contact": "name of who takes over",
+    "contact_email": "address of who takes over", "company": "name of the client", "tenantname": "name of the client",
+}  # fmt: skip
 
 
 def _address(value: str) -> str:
@@ -52,6 +59,14 @@ def _no_control(value: str) -> str:
     return value
 
 
+def known_variables(text: str) -> str:
+    """The text as it is. Raises ValueError for a variable that no message has."""
+    unknown = {name.lower() for name in VARIABLE.findall(text)} - set(VARIABLES)
+    if unknown:
+        raise ValueError(f"there is no variable %{min(unknown)}%; there are {', '.join(f'%{v}%' for v in VARIABLES)}")
+    return text
+
+
 def _day(value: Any) -> Any:
     """Nothing is guessed: neither 31.12.2026 nor a number of seconds."""
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
@@ -61,6 +76,8 @@ def _day(value: Any) -> Any:
 
 Day = Annotated[date, BeforeValidator(_day)]
 Text = Annotated[str, AfterValidator(_no_control)]
+#: As long as the function takes it.
+Message = Annotated[Text, Field(max_length=20_000), AfterValidator(known_variables)]
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_split)]
 Items = Annotated[tuple[Annotated[str, AfterValidator(_one_item)], ...], BeforeValidator(_items)]
@@ -158,8 +175,12 @@ class UserInputs(BaseModel):
     keep_copy: bool = _input(True, "Keep a copy of forwarded mail", cipp="Keep a copy of forwarded email")
     forwarding_duration_days: Annotated[int, Field(ge=1, le=3650)] = _input(90, "Days until forwarding ends")
     disable_forwarding: bool = _input(False, "Take any forwarding away", act=True)
-    out_of_office: Text = _input(
-        "", "Out-of-office text; empty: none", field="out_of_office_default", cipp="Out of Office Message", act=True
+    out_of_office: Message = _input(
+        "",
+        "Out-of-office text, with variables such as %leaver%, %contact% and %contact_email%; empty: none",
+        field="out_of_office_default",
+        cipp="Out of Office Message",
+        act=True,
     )
     remove_rules: bool = _input(True, "Remove all inbox rules", cipp="Remove all Rules", act=True)
     cancel_calendar_invites: bool = _input(

@@ -303,7 +303,9 @@ def preview(step: StepDefinition, forms: Mapping[str, StoredForm]) -> dict[str, 
     try:
         parameters = function.Parameters.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(
+            ": ".join((*map(str, e["loc"]), e["msg"].removeprefix("Value error, "))) for e in error.errors()
+        )
         raise UsageError(f"step {step.name!r}: {function.name}: {faults}") from None
     return {"preview": function.preview(parameters), "label": function.label(parameters, step.name)}
 

@@ -24,6 +24,10 @@ RECEIVERS = (
     "mailbox_delegate", "forward_to", "onedrive_transfer_to", "transfer_groups_to", "transfer_meetings_to",
     "full_access_automap", "full_access_no_automap", "send_as", "send_on_behalf", "onedrive_full_access",
 )  # fmt: skip
+#: Names of the inputs without which an offboarding had better go on than not begin.
+LEFT_OUT = (
+    "manager_email", *RECEIVERS, "security_notification_recipients", "asset_reminder_recipients", "out_of_office",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,34 @@ def read(layer: Layer) -> dict[str, Any]:
             reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
             raise UsageError(f"{layer.source}: {name}: {reasons}") from None
     return found
+
+
+def without_unusable(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
+    """The layers without receivers and messages that cannot be used, and what was left out of which, and why.
+
+    For what a monitor starts: an account that stays open is worse than a mailbox without a delegate. Every other wrong
+    value stays, and is refused: in place of a retention, for one, no default may stand.
+    """
+    leaver = next((str(v).lower() for layer in layers if (v := layer.values.get("employee_email"))), "")
+    kept, told = [], []
+    for layer in layers:
+        values = dict(layer.values)
+        for name in [n for n in values if n in LEFT_OUT]:
+            try:
+                found = read(Layer(layer.source, {name: values[name]})).get(name)
+            except UsageError as error:
+                told.append(f"{error}: left out")
+                del values[name]
+                continue
+            if (
+                leaver
+                and leaver in (found if isinstance(found, tuple) else (found,))
+                and name in ("manager_email", *RECEIVERS)
+            ):
+                told.append(f"{layer.source}: {name}: {leaver} is the person who leaves: left out")
+                values[name] = tuple(a for a in found if a != leaver) if isinstance(found, tuple) else None
+        kept.append(Layer(layer.source, values))
+    return kept, told
 
 
 @dataclass

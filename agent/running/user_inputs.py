@@ -25,7 +25,7 @@ from agent.inventory.retention import last_offboarding
 from agent.model.base import utcnow
 from agent.model.contacts import ContactOffboarding, OffboardingTemplate, OffboardingTemplateUse
 from agent.model.places import Client, Contact
-from agent.running.input_layers import RECEIVERS, Layer, Resolved, combine, read
+from agent.running.input_layers import RECEIVERS, Layer, Resolved, combine, read, without_unusable
 from agent.running.requests import RunRequest
 
 #: Levels of the due monitor that somebody asked for person by person.
@@ -57,8 +57,9 @@ def resolve(session: Session, contact: Contact, asked: Asked, *, now: datetime |
     if asked.strict:
         check_dates(given, now)
     layers = [given, _contact_layer(session, contact), *_option_layers(session, client, asked)]
+    layers, warnings = (layers, []) if asked.strict else without_unusable(layers)
     resolved = combine(layers, contractor_days=_contractor_days(session, contact))
-    values, sources, warnings = resolved.values.model_dump(), dict(resolved.sources), list(resolved.warnings)
+    values, sources = resolved.values.model_dump(), dict(resolved.sources)
     missing = [name for name, item in INPUTS.items() if item.required and values[name] in ("", None)]
     if missing and asked.strict:
         raise UsageError("; ".join(f"{name} is not known: {_HOW[name]}" for name in missing))

@@ -12,7 +12,7 @@ from agent.content.definitions import ScriptDefinition
 from agent.content.user_inputs import INPUTS, UserInputs, parameter, parameter_definitions
 from agent.errors import UsageError
 from agent.running.drafting import coerce
-from agent.running.input_layers import CONFLICTS, DEFAULT, RECEIVERS, Layer, combine
+from agent.running.input_layers import CONFLICTS, DEFAULT, RECEIVERS, Layer, combine, without_unusable
 
 #: Inputs that no rule ties to another one.
 FREE = [
@@ -155,3 +155,29 @@ def test_a_manager_who_leaves_is_told_as_such() -> None:
     """Not as the delegate who follows from it."""
     with pytest.raises(UsageError, match=r"^manager_email: a@x\.example is the person who leaves"):
         combine([Layer("given", {"employee_email": "a@x.example", "manager_email": "A@x.example"})])
+
+
+def test_what_a_monitor_starts_goes_on_without_receivers_and_messages_that_cannot_be() -> None:
+    layers = [
+        Layer("contact", {"employee_email": "John@x.example", "manager_email": "john@x.example"}),
+        Layer("client field a", {"mailbox_delegate": "nobody at all", "full_access_automap": "john@x.example, b@x.example"}),
+        Layer("client field b", {"out_of_office": "%leaver% left, ask %whom%"}),
+        Layer("everyone", {"mailbox_delegate": "c@x.example", "out_of_office": "100% gone: %leaver%"}),
+    ]  # fmt: skip
+    with pytest.raises(UsageError):
+        combine(layers)
+    usable, told = without_unusable(layers)
+    found = combine(usable).values
+    assert (found.manager_email, found.mailbox_delegate, found.full_access_automap, found.out_of_office) == (
+        "", "c@x.example", ("b@x.example",), "100% gone: %leaver%",
+    )  # fmt: skip
+    assert [t.partition(":")[0] for t in told] == ["contact", "client field a", "client field a", "client field b"]
+    assert all(t.endswith(": left out") for t in told) and "there is no variable %whom%" in told[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("offboarding_retention_days", "9x"), ("employee_email", "nobody"), ("keep_copy", "maybe")]
+)
+def test_any_other_wrong_value_is_refused_in_a_monitors_run_too(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        combine(without_unusable([Layer("client field", {name: value})])[0])

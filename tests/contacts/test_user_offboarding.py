@@ -185,6 +185,25 @@ def test_who_gets_something_and_leaves_too_does_not_keep_the_account_open(
         assert "mailbox_delegate: other1@contoso.example (given) belongs to somebody who is Former Employee" in told
 
 
+def test_a_wrong_default_of_the_client_does_not_keep_the_account_open(
+    any_installation: Installation, people: People, engine: PlayedEngine, done: Done
+) -> None:
+    with any_installation.database.session() as session:
+        john = get(session, Contact, people.john)
+        for name, value in (("mailbox_delegation_default", john.email), ("out_of_office_default", "%whom% knows")):
+            field_values.set_value(session, Form.CLIENT, john.client_id, name, value, actor="ann")
+    with pytest.raises(UsageError, match=r"client field out_of_office_default: .*there is no variable %whom%"):
+        plan(any_installation, termination_date=day(1))
+    sql(any_installation, "UPDATE contacts SET status = 'Terminated' WHERE name = 'John'")
+    monitor(any_installation, engine)
+    assert done(people.john)[0] == "disable"
+    with any_installation.database.reading() as session:
+        run = session.get(ScriptRun, row_of(any_installation, people.john).run_id)
+        assert run is not None
+        told = " ".join(run.context["input_warnings"])
+    assert "is the person who leaves: left out" in told and "there is no variable %whom%" in told
+
+
 def test_an_exclusion_wins_at_every_level(
     any_installation: Installation, people: People, engine: PlayedEngine, done: Done
 ) -> None:

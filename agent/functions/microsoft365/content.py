@@ -11,6 +11,7 @@ from typing import Any, Literal
 import nh3
 from pydantic import Field, model_validator
 
+from agent.content.user_inputs import VARIABLE, known_variables
 from agent.errors import StepError
 from agent.failure_types import INTEGRATION_ERROR
 from agent.functions.base import Outcome
@@ -36,14 +37,6 @@ from agent.model.base import utcnow
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call
 
-_VARIABLE = re.compile(r"%([A-Za-z_]+)%")
-#: Variables of the message, and what each stands for.
-VARIABLES: Mapping[str, str] = {
-    "leaver": "name of the leaver", "leaver_email": "address of the leaver", "manager": "name of the manager",
-    "manager_email": "address of the manager", "contact": "name of who takes over",
-    "contact_email": "address of who takes over", "company": "name of the client", "tenantname": "name of the client",
-}  # fmt: skip
-
 
 class OutOfOfficeParameters(UserParameters):
     """The message."""
@@ -60,11 +53,8 @@ class OutOfOfficeParameters(UserParameters):
 
     @model_validator(mode="after")
     def _agrees(self) -> OutOfOfficeParameters:
-        unknown = {v.lower() for v in _VARIABLE.findall(self.message + self.external_message)} - set(VARIABLES)
-        if unknown:
-            raise ValueError(
-                f"there is no variable %{min(unknown)}%; there are {', '.join(f'%{v}%' for v in VARIABLES)}"
-            )
+        for text in (self.message, self.external_message):
+            known_variables(text)
         if self.start and self.end and self.start > self.end:
             raise ValueError("the end is before the start")
         return self
@@ -137,7 +127,7 @@ class SetOutOfOffice(UserFunction[OutOfOfficeParameters]):
             return html.escape((people[who].mail or people[who].upn) if name.endswith("_email") else people[who].name)
 
         written = text if re.search(r"<[A-Za-z/]", text) else html.escape(text).replace("\n", "<br>")
-        return nh3.clean(_VARIABLE.sub(value, written))
+        return nh3.clean(VARIABLE.sub(value, written))
 
     def _contact(self, work: Work[OutOfOfficeParameters]) -> Account:
         if not work.parameters.contact:
