@@ -22,10 +22,15 @@ VIEWS: dict[Form, tuple[str, str, str]] = {
 NAME_BYTES = 63
 #: Of ConnectWise Automate's types, what has no value reads as 0; a date or number that reads as 0 would be a lie.
 _ZERO_WHEN_UNSET = (FieldType.TEXT, FieldType.CHECKBOX, FieldType.DROPDOWN)
+#: SQLite takes them for values, in quotes too: it gives the column of a view another name.
+_NO_COLUMNS = ("true", "false")
 
 
-def check_field_name(form: Form, name: str) -> None:
-    """Refuse a name that cannot be a column of the level's view. Raises UsageError."""
+def check_field_name(form: Form, name: str, *, new: bool = True) -> None:
+    """Refuse a name that cannot be a column of the level's view. Raises UsageError.
+
+    Not `new`: a field that is there keeps a name which was allowed once.
+    """
     if not name or name != name.strip() or not name.isprintable():
         raise UsageError(
             f"{name!r} cannot name an extra field: it is empty, begins or ends with a space or holds a control character"
@@ -34,6 +39,8 @@ def check_field_name(form: Form, name: str) -> None:
         raise UsageError(f"{name!r} cannot name an extra field: a quotation mark is not allowed in a column's name")
     if len(name.encode()) > NAME_BYTES:
         raise UsageError(f"{name!r} cannot name an extra field: it is longer than {NAME_BYTES} bytes")
+    if new and name.lower() in _NO_COLUMNS:
+        raise UsageError(f"{name!r} cannot name an extra field: SQLite has no column of that name; choose a longer one")
     if name.lower() == VIEWS[form][2]:
         raise UsageError(f"{name!r} cannot name an extra field: the view has a column of that name already")
 
@@ -50,7 +57,7 @@ def rebuild_views(connection: Connection) -> None:
         columns = [f"p.{key}"]
         for row in rows:
             if row.form == form:
-                check_field_name(form, row.name)
+                check_field_name(form, row.name, new=False)
                 columns.append(f'{_value(row.id, row.ftype, key)} AS "{row.name}"')
         statement = f"CREATE VIEW {view} AS SELECT\n    " + ",\n    ".join(columns) + f"\nFROM {places} AS p"
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
