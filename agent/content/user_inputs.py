@@ -164,7 +164,7 @@ class UserInputs(BaseModel):
         (), "Who gets full access, shown in Outlook", cipp="Mailbox Full Access (automap)", act=True
     )
     full_access_no_automap: Addresses = _input(
-        (), "Who gets full access, not shown in Outlook", cipp="Mailbox Full Access (no automap)", act=True
+        (), "Who gets full access, not shown in Outlook, also where named as a delegate", cipp="Mailbox Full Access (no automap)", act=True
     )
     send_as: Addresses = _input((), "Who may send as this mailbox", act=True)
     send_on_behalf: Addresses = _input((), "Who may send on behalf of this mailbox", act=True)

@@ -60,6 +60,21 @@ def test_a_person_leaves_phase_by_phase(
     assert all(agent.startswith("exeunt/") and "(run:" in agent for agent in server.agents if agent != "exeunt")
 
 
+def test_who_is_named_without_automapping_has_none_though_a_delegate_too(
+    run: Callable[..., RunTree], contoso: TestTenant
+) -> None:
+    chosen = {"mailbox_delegate": "mia@contoso.test", "full_access_automap": "dana@contoso.test, mia@contoso.test"}
+    tree = run(
+        "Data Transfer",
+        employee_email="alex@contoso.test",
+        full_access_no_automap="mia@contoso.test, info@contoso.test",
+        **chosen,
+    )
+    assert tree.root.state == RunState.SUCCEEDED, states(tree)
+    mapped = {made_id("contoso", who): is_shown for who, is_shown in (("mia", False), ("info", False), ("dana", True))}
+    assert box(contoso).full_access == mapped
+
+
 def test_nothing_is_deleted_before_an_offboarding_is_over(run: Callable[..., RunTree], contoso: TestTenant) -> None:
     """The engine asks for holds, backups and retention before such a script is planned at all."""
     with pytest.raises(AssertionError, match="must not be deleted"):
