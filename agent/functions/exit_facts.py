@@ -33,7 +33,8 @@ class Field:
 
     path: str
     source: Source
-    merge: Literal["last", "sum", "extend", "update"] = "last"
+    #: `union`: an entry that is there already is not added again; `replace`: only what an earlier step filled.
+    merge: Literal["last", "sum", "extend", "update", "union", "replace"] = "last"
 
 
 @dataclass(frozen=True)
@@ -211,10 +212,14 @@ def _put(sections: dict[str, Any], entry: Field, value: Any) -> None:
     for part in around:
         sections = sections.setdefault(part, {})
     before = sections.get(name)
+    if before is None and entry.merge == "replace":
+        return
     if before is not None and entry.merge == "sum":
         value = before + value
     elif before is not None and entry.merge == "extend":
         value = [*before, *value]
+    elif before is not None and entry.merge == "union":
+        value = [*before, *(v for v in value if v not in before)]
     elif before is not None and entry.merge == "update":
         value = _updated(before, value)
     sections[name] = value

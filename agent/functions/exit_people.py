@@ -139,12 +139,12 @@ def tasks_of(session: Session, run: ScriptRun) -> list[ManualTask]:
 
 def assets(
     equipment: Iterable[Equipment], tasks: Iterable[ManualTask], tickets: Mapping[int, str],
-    measured: Mapping[str, tuple[bool | None, list[str]]],
+    measured: Mapping[str, tuple[bool | None, list[str]]], wiped: Mapping[str, str | None],
 ) -> dict[str, Any]:  # fmt: skip
     """The section `assets_tracking`. A second badge or set of keys stands among the equipment.
 
     `tickets`: id of a thing -> the ticket about its return. `measured`: thing -> whether a step deactivated it, and the
-    numbers that its system showed.
+    numbers that its system showed. `wiped`: serial number or IMEI (small letters) -> when a wipe was asked for.
 
     Whether a badge, pass or card is deactivated is what the step or the task about it says; without one it is not known.
     One that only its system knows stands here too; whether it must be returned is not known then.
@@ -164,7 +164,7 @@ def assets(
             deactivated = off.get("credit_card")
             card = {"card_last_four": _last_four(thing), "deactivated": deactivated, "final_statement_pending": None}
         else:
-            to_return.append(_thing(thing, tickets.get(thing.equipment_id or 0)))
+            to_return.append(_thing(thing, tickets.get(thing.equipment_id or 0)) | _wipe(thing, wiped))
     for name, number in dict(_CREDENTIALS.values()).items():
         if name not in credentials and name in measured and measured[name][1]:
             credentials[name] = {
@@ -189,6 +189,16 @@ def _thing(thing: Equipment, ticket: str | None) -> dict[str, Any]:
         "serial_number": thing.serial or None, "quantity": thing.quantity, "status": status,
         "ticket_id": ticket, "expected_return_date": thing.due,
     }  # fmt: skip
+
+
+def _wipe(thing: Equipment, wiped: Mapping[str, str | None]) -> dict[str, Any]:
+    """What a wipe of the thing changes in its entry."""
+    serial = thing.serial.strip().casefold()
+    number = next((n for n in (serial, serial.removeprefix("imei").strip(" :")) if n and n in wiped), None)
+    if number is None:
+        return {}
+    status = {"status": "Remote wipe initiated"} if thing.state == "assigned" else {}
+    return {**status, "wipe_timestamp": wiped[number]}
 
 
 def _credential(thing: Equipment, place: str, number: str, deactivated: bool | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _GROUPS = "group_memberships_removed"
 _DATA = "data_preservation"
 _DELEGATES = Field(
     f"{_DATA}.mailbox_conversion.delegates_granted",
-    items("delegates", delegate="delegate", permission_level="permission_level", granted="granted"), "extend",
+    items("delegates", delegate="delegate", permission_level="permission_level", granted="granted"), "union",
 )  # fmt: skip
 
 _ROWS = (
@@ -116,6 +116,11 @@ _ROWS = (
             Field(f"{_M365}.mailbox_size_gb", value("mailbox_size_gb")),
         ),
         keeps_data=True,
+    ),
+    # The mailbox is shown by the account's name.
+    Row(
+        "m365.set_display_name_prefix", "display_name_prefix",
+        (Field(f"{_DATA}.mailbox_conversion.shared_mailbox_name", when_done(value("after.displayName")), "replace"),),
     ),
     Row("m365.grant_full_access", "mailbox_delegation", (_DELEGATES,), check="mailbox_access_granted"),
     Row("m365.grant_send_as", "mailbox_send_as", (_DELEGATES,)),

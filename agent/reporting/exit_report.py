@@ -19,7 +19,7 @@ from sqlmodel import Session, select
 from agent.errors import Conflict, ExeuntError, NotFound, UsageError
 from agent.functions import exit_people as people
 from agent.functions.base import FinishedStep
-from agent.functions.exit_facts import Facts, gather, second
+from agent.functions.exit_facts import Facts, came_off, gather, second
 from agent.functions.exit_table import CONTACT_THERE, TABLE
 from agent.installation import Installation
 from agent.model.administration import AuditEntry
@@ -34,6 +34,8 @@ from agent.services.tickets import storable
 
 #: The function that asks for the return of equipment.
 RETURN_LIST = "assets.create_return_list"
+#: The function that sets devices back to how they left the factory.
+WIPE = "m365.wipe_devices"
 
 
 class ReportFault(ExeuntError):
@@ -164,7 +166,7 @@ def _sections(installation: Installation, session: Session, subject: _Subject, l
     sections["offboarding_id"] = offboarding_id(root)
     sections["employee_info"] = dict(info)
     sections["assets_tracking"] = people.assets(
-        subject.equipment, subject.tasks, _return_tickets(subject.tree), facts.deactivated
+        subject.equipment, subject.tasks, _return_tickets(subject.tree), facts.deactivated, _wiped(subject.tree)
     )  # fmt: skip
     if any((s.function or "").startswith("ad.") for s in subject.tree.steps):
         directory = sections.setdefault("account_actions", {}).setdefault("active_directory", {})
@@ -235,6 +237,18 @@ def _return_tickets(tree: RunTree) -> dict[int, str]:
         for step in tree.finished() if step.function == RETURN_LIST and step.result.get("ticket") is not None
         for thing in step.result.get("equipment") or ()
     }  # fmt: skip
+
+
+def _wiped(tree: RunTree) -> dict[str, str | None]:
+    """Serial number or IMEI of a device (small letters) -> when its wipe was asked for; None: before this run."""
+    found: dict[str, str | None] = {}
+    for step in tree.finished():
+        for device in (step.result.get("devices") or ()) if step.function == WIPE else ():
+            if came_off(device):
+                numbers = (str(device.get(n) or "").strip().casefold() for n in ("serial", "imei"))
+                moment = second(step.finished_at) if device.get("outcome") == "accepted" else None
+                found |= {number: moment for number in numbers if number}
+    return found
 
 
 def _open(tasks: Iterable[ManualTask]) -> list[ManualTask]:

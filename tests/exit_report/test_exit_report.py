@@ -51,7 +51,9 @@ GOOD: list[Any] = [
     ("m365.disable_sign_in", "succeeded", {"outcome": "changed"}, None),
     ("m365.revoke_sessions", "succeeded", {"outcome": "changed"}, None),
     ("m365.remove_mfa_methods", "succeeded", {"methods": [], "removed": 0}, None),
-    ("m365.wipe_devices", "succeeded", {"devices": [{"outcome": "accepted"}, {"outcome": "already"}]}, None),
+    ("m365.wipe_devices", "succeeded", {"devices": [
+        {"outcome": "accepted", "serial": "SN-1", "imei": "350077523237513"}, {"outcome": "already", "serial": "", "imei": None},
+    ]}, None),
     (
         "m365.convert_to_shared", "succeeded",
         {"shared_mailbox_name": "Former - J", "shared_mailbox_email": "j@x.test", "mailbox_size_gb": 12.4}, None,
@@ -61,6 +63,13 @@ GOOD: list[Any] = [
         {"delegates": [{"delegate": "jane@x.test", "permission_level": "Full Access", "granted": True, "outcome": "granted"}]},
         None,
     ),
+    # She is also among those who were named one by one.
+    (
+        "m365.grant_full_access", "succeeded",
+        {"delegates": [{"delegate": "jane@x.test", "permission_level": "Full Access", "granted": True, "outcome": "already"}]},
+        None,
+    ),
+    ("m365.set_display_name_prefix", "succeeded", {"after": {"displayName": "Former - Jo"}}, None),
     ("m365.set_forwarding", "succeeded", {"forward_to": "jane@x.test", "expires": "2026-04-13", "keep_copy": True}, None),
     ("m365.set_out_of_office", "succeeded", {"message": "gone", "start": "2026-01-15", "end": None}, None),
 ]  # fmt: skip
@@ -147,6 +156,7 @@ def test_a_full_success(people: Any, two_clients: Any) -> None:
     assert data["mailbox_conversion"]["delegates_granted"] == [
         {"delegate": "jane@x.test", "permission_level": "Full Access", "granted": True}
     ]
+    assert data["mailbox_conversion"]["shared_mailbox_name"] == "Former - Jo", "as it is called in the end"
     assert data["email_forwarding"]["forwarding_expires"] == "2026-04-13"
     assert data["out_of_office"]["end_date"] == "perpetual"
     assert data["email_backup"]["backed_up"] is None and document["licenses_reclaimed"] is None
@@ -331,6 +341,25 @@ def test_tasks_equipment_and_retention(people: Any, two_clients: Any) -> None:
     assert compliance["exit_interview_completed"] is False and compliance["legal_hold"] is False
     assert document["account_actions"]["active_directory"]["scheduled_deletion_date"] == "2026-04-15"
     assert document["audit_trail"]["manual_follow_up_required"] is True
+
+
+def test_equipment_that_was_wiped_says_so(people: Any, two_clients: Any) -> None:
+    contact, other = people.contact(two_clients.contoso), people.contact(two_clients.fabrikam, name="Other")
+    run = people.run(contact, GOOD)
+    with people.installation.database.session() as session:
+        for owner, name, values in (
+            (contact, "iPhone", {"serial": "IMEI 350077523237513"}),
+            (contact, "Laptop", {"serial": "sn-1", "state": "returned"}),
+            (contact, "Monitor", {"serial": "SN-2"}), (contact, "Dock", {}), (other, "theirs", {"serial": "SN-1"}),
+        ):  # fmt: skip
+            session.add(Equipment(contact_id=owner, external_id=f"{owner}{name}", name=name, **values))
+    found = document_of(people, run)["assets_tracking"]["equipment_to_return"]
+    when = next(s for s in document_of(people, run)["verification"] if s["check"] == "tokens_revoked")
+    assert [(e["model"], e["status"], "wipe_timestamp" in e) for e in found] == [
+        ("iPhone", "Remote wipe initiated", True), ("Laptop", "Returned", True), ("Monitor", "Return pending", False),
+        ("Dock", "Return pending", False),
+    ]  # fmt: skip
+    assert found[0]["wipe_timestamp"] > when["verified_timestamp"], "when the step that asked for it ended"
 
 
 def test_the_saving_needs_a_price_of_every_licence(people: Any, two_clients: Any) -> None:
@@ -551,7 +580,7 @@ def test_unknown_types_keep_their_own_code() -> None:
 
 #: Functions on accounts that fill no field of their own; they stand in `completed_steps` like every other.
 NO_FIELD = {
-    "m365.set_display_name_prefix", "m365.clear_immutable_id", "m365.add_to_block_group", "m365.remove_mobile_devices",
+    "m365.clear_immutable_id", "m365.add_to_block_group", "m365.remove_mobile_devices",
     "m365.hide_from_address_lists", "m365.set_retention_policy", "m365.remove_inbox_rules", "m365.remove_signature", "m365.disable_onedrive_sharing",
     "m365.delete_user", "m365.restore_user", "m365.cancel_meetings", "m365.transfer_meetings",
     "m365.reassign_direct_reports", "m365.clear_manager", "m365.unassign_teams_number",

@@ -230,7 +230,7 @@ def devices(tenant: TestTenant, *, user: str, query: Any, body: Any) -> Answer:
     found = user_or_404(tenant, user)
     return 200, [
         {"id": key, "deviceName": name, "operatingSystem": "Windows", "model": "X1", "managedDeviceOwnerType": owner,
-         "managementState": state}
+         "managementState": state, "serialNumber": f"SN-{name}", "imei": ""}
         for key, (name, owner, state) in found.devices.items()
     ]  # fmt: skip
 

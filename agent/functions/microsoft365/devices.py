@@ -12,7 +12,7 @@ from agent.functions.microsoft365.mailboxes import mail, no_mailbox
 from agent.services.microsoft.errors import ServiceRefused
 from agent.services.microsoft.graph import Call, path_of
 
-_SELECT = "id,deviceName,operatingSystem,model,managedDeviceOwnerType,managementState"
+_SELECT = "id,deviceName,operatingSystem,model,serialNumber,imei,managedDeviceOwnerType,managementState"
 
 
 class DeviceParameters(UserParameters):
@@ -55,7 +55,8 @@ class _IntuneFunction(UserFunction[DeviceParameters]):
     def _item(self, device: Mapping[str, Any], reply: Any, now: Mapping[str, Any] | None) -> dict[str, Any]:
         item = {
             "id": device["id"], "name": device.get("deviceName"), "os": device.get("operatingSystem"),
-            "model": device.get("model"), "ownership": device.get("managedDeviceOwnerType"),
+            "model": device.get("model"), "serial": device.get("serialNumber"), "imei": device.get("imei"),
+            "ownership": device.get("managedDeviceOwnerType"),
             "state": now.get("managementState") if now else "removed",
         }  # fmt: skip
         if reply is None:
