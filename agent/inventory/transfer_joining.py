@@ -35,6 +35,7 @@ class _Known:
     external_id: str
     name: str
     employee_id: str
+    status: str
 
     @property
     def by_hand(self) -> bool:
@@ -88,7 +89,8 @@ class Joining:
             listed = ", ".join(str(c) for _, c in list(fits.values())[:5])
             raise CannotJoin(f"it fits more than one contact of the client: {listed}; {_way_out(values)}", column)
         if not one.by_hand:
-            self._doubtful += [(line, name, c) for name, c in fits.values()]
+            # An address is given again when somebody has left: a new colleague is nobody of whom HR tells no more.
+            self._doubtful += [(line, name, c) for name, c in fits.values() if c.status != "Former Employee"]
             return None
         return self._taken(line, column, one, values)
 
@@ -119,10 +121,10 @@ class Joining:
     def _of(self, client_id: int) -> Mapping[tuple[str, str], list[_Known]]:
         if client_id not in self._clients:
             found: dict[tuple[str, str], list[_Known]] = defaultdict(list)
-            columns = ("contact_id", "external_id", "name", "employee_id", "email", "upn")
+            columns = ("contact_id", "external_id", "name", "employee_id", "status", "email", "upn")
             query = select(*(col(getattr(Contact, c)) for c in columns)).where(col(Contact.client_id) == client_id)
-            for contact_id, external_id, name, employee_id, email, upn in self._session.execute(query):
-                one = _Known(contact_id, external_id, name, employee_id)
+            for contact_id, external_id, name, employee_id, status, email, upn in self._session.execute(query):
+                one = _Known(contact_id, external_id, name, employee_id, status)
                 for key, value in zip(_KEYS, (email, upn, employee_id), strict=True):
                     if value:
                         found[key, _folded(value)].append(one)

@@ -144,6 +144,15 @@ def test_a_line_of_its_own_says_that_it_is_somebody_else(
         assert everybody(any_installation)[bob][0] == "hr-7"
 
 
+def test_an_address_that_is_given_again_is_a_new_colleague(
+    installation: Installation, two_clients: Places, tmp_path: Path
+) -> None:
+    """HR tells no more of who has left; the next one of that name gets the address."""
+    add(installation, two_clients.contoso, "Bob", email="bob@contoso.example", external_id="hr-7", status="Former Employee")
+    counts = load(installation, tmp_path, "hr-8,contoso,Bob,bob@contoso.example,,,\n")
+    assert (counts.created, counts.joined) == (1, 0)
+
+
 def test_the_command_line_names_who_was_joined(installation: Installation, two_clients: Places, tmp_path: Path) -> None:
     number = add(installation, two_clients.contoso, "Jo\x1bhn", email="john@contoso.example")
     path = tmp_path / "contacts.csv"
