@@ -148,7 +148,14 @@ def test_an_address_that_is_given_again_is_a_new_colleague(
     installation: Installation, two_clients: Places, tmp_path: Path
 ) -> None:
     """HR tells no more of who has left; the next one of that name gets the address."""
-    add(installation, two_clients.contoso, "Bob", email="bob@contoso.example", external_id="hr-7", status="Former Employee")
+    add(
+        installation,
+        two_clients.contoso,
+        "Bob",
+        email="bob@contoso.example",
+        external_id="hr-7",
+        status="Former Employee",
+    )
     counts = load(installation, tmp_path, "hr-8,contoso,Bob,bob@contoso.example,,,\n")
     assert (counts.created, counts.joined) == (1, 0)
 
