@@ -1,19 +1,21 @@
-"""`exeunt inventory`: add, set, move, retire."""
+"""`exeunt inventory`: add, set, move, retire, remove."""
 
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from agent.cli.caller import Caller, pass_caller
+from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.inventory_group import inventory
 from agent.cli.lazy import command
-from agent.cli.output import say
+from agent.cli.output import say, show_json
 from agent.cli.places import one_place, place_options
 from agent.errors import UsageError
-from agent.inventory import contacts, lookup, places
+from agent.inventory import contacts, lookup, places, removal
 from agent.inventory.columns import PLATFORMS, TRANSPORTS
 from agent.inventory.local_facts import register
 from agent.inventory.lookup import place_id
@@ -204,3 +206,31 @@ def retire(caller: Caller, undo: bool, **given: str | None) -> None:
         (places.unretire if undo else places.retire)(session, place, actor=caller.actor)
         path = lookup.path(session, place)
     say(f"{path} is " + ("in service" if undo else "retired"))
+
+
+@command(
+    inventory, "remove", "exeunt inventory remove --computer Contoso/HQ/PC1 --yes",
+    "exeunt inventory remove --client id:7 --yes --json",
+)  # fmt: skip
+@place_options()
+@click.option("--yes", is_flag=True, help="Remove it without a question.")
+@json_option
+@pass_caller
+def remove(caller: Caller, yes: bool, as_json: bool, **given: str | None) -> None:
+    """Remove a place that was added by mistake. Refused where it has a history or something hangs on it."""
+    installation = caller.installation
+    with installation.database.reading() as session:
+        form, place = one_place(session, **given)
+        removal.refuse_kept(installation, session, place)
+        number, where = place_id(place), lookup.path(session, place)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError("nobody can be asked here: give --yes to remove it without a question")
+        click.confirm(f"Remove the {form.name.lower()} {where} (id {number})?", abort=True, err=True)
+    with installation.database.session() as session:
+        place = lookup.get(session, lookup.MODELS[form], number)
+        gone = removal.remove(installation, session, place, actor=caller.actor)
+    if as_json:
+        show_json(asdict(gone))
+    else:
+        say(f"{gone.kind} {gone.id} is removed: {gone.path}")

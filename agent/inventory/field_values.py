@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from sqlalchemy import Table, delete, text, update
+from sqlalchemy import ColumnElement, Table, delete, text, update
 from sqlmodel import Session, SQLModel, col, select
 
 from agent import audit
@@ -87,6 +87,12 @@ def clear_value(session: Session, form: Form, place_id: int, name: str, *, actor
     """Remove a place's own value, so that the default counts; False if there was none."""
     get(session, MODELS[form], place_id)
     return _clear(session, get_field(session, form, name), place_id, actor)
+
+
+def clear_all(session: Session, form: Form, place_id: int, *, actor: str) -> int:
+    """Remove all own values of a place of one level, as the log then shows them; how many there were."""
+    of_level = select(ExtraField.id).where(ExtraField.form == int(form))
+    return _remove(session, actor, _DATA.c.id == place_id, _DATA.c.extrafieldid.in_(of_level))
 
 
 def set_default(
@@ -173,12 +179,15 @@ def _store(session: Session, field: ExtraField, row: int, value: str, actor: str
 
 
 def _clear(session: Session, field: ExtraField, row: int, actor: str) -> bool:
-    mine = (_DATA.c.extrafieldid == field.id, _DATA.c.id == row)
+    return bool(_remove(session, actor, _DATA.c.extrafieldid == field.id, _DATA.c.id == row))
+
+
+def _remove(session: Session, actor: str, *mine: ColumnElement[bool]) -> int:
     # The trigger takes who deletes it from the row.
     session.execute(update(_DATA).where(*mine).values(changedby=actor))
     gone = session.execute(delete(_DATA).where(*mine))
     audit.seal_changes(session)
-    return bool(getattr(gone, "rowcount", 0))
+    return int(getattr(gone, "rowcount", 0))
 
 
 def _effective(session: Session, wanted: list[ExtraField], place_id: int) -> list[EffectiveValue]:

@@ -23,7 +23,7 @@ from agent.model.runs import Plan, RunState, RunStep, ScriptRevision, ScriptRun
 from agent.running import guardrails, statements
 from agent.running.drafting import DraftedTarget, Drafter, DraftRun, DraftStep
 from agent.running.requests import PlanOrigin, RunRequest
-from agent.running.targets import Target, load_targets, skip
+from agent.running.targets import Target, hold_targets, load_targets, skip
 from agent.running.user_inputs import fill
 from agent.running.user_rows import note_started
 
@@ -91,7 +91,8 @@ def draft_plan(installation: Installation, requests: Sequence[RunRequest], origi
 def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
     """Store a draft: held when a guardrail wants an approval, else ready to be released.
 
-    Raises GuardrailRefused when a guardrail forbids it, Conflict when the same tick was planned already.
+    Raises GuardrailRefused when a guardrail forbids it, Conflict when the same tick was planned already or a target was
+    removed since the draft.
     """
     guardrails.refuse(draft.refusals)
     plan = Plan(
@@ -100,6 +101,7 @@ def store_plan(installation: Installation, draft: DraftPlan) -> StoredPlan:
         skipped=[dict(s) for s in draft.skipped],
     )  # fmt: skip
     with installation.database.session() as session:
+        hold_targets(session, [t.target for t in draft.targets])
         session.add(plan)
         session.flush()
         _store_revisions(session, draft.revisions)

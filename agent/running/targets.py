@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, inspect, select
 from sqlmodel import Session, SQLModel
 
-from agent.errors import NotFound
+from agent.errors import Conflict, NotFound
 from agent.model.places import Client, Computer, Contact, Location
 
 KINDS: dict[str, type[SQLModel]] = {"computer": Computer, "contact": Contact, "location": Location, "client": Client}
@@ -72,6 +72,20 @@ def load_targets(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[tu
                 target = _target(kind, row)
                 found[kind, target.id] = target
     return found
+
+
+def hold_targets(session: Session, targets: Collection[Target]) -> None:
+    """Until the transaction ends nobody removes these places. Raises Conflict for one that somebody has removed."""
+    by_kind: dict[str, set[int]] = {}
+    for target in targets:
+        by_kind.setdefault(target.kind, set()).add(target.id)
+    for kind, wanted in sorted(by_kind.items()):
+        key, ids = inspect(KINDS[kind]).primary_key[0], sorted(wanted)
+        for start in range(0, len(ids), _AT_ONCE):
+            chunk = ids[start : start + _AT_ONCE]
+            query = select(key).where(key.in_(chunk)).order_by(key).with_for_update(read=True, key_share=True)
+            if gone := set(chunk) - set(session.execute(query).scalars()):
+                raise Conflict(f"{kind} {min(gone)} was removed since this was planned: plan it again without it")
 
 
 def _target(kind: str, row: Row[Any]) -> Target:

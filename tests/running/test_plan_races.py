@@ -10,11 +10,16 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from agent.errors import ExeuntError
+from agent.errors import Conflict, ExeuntError
 from agent.installation import Installation
+from agent.inventory.removal import remove
 from agent.model.base import utcnow
+from agent.model.places import Computer
 from agent.model.runs import Plan, RunState, ScriptRevision, ScriptRun
 from agent.running import verbs
+from agent.running.planning import draft_plan, store_plan
+from agent.running.requests import PlanOrigin, RunRequest
+from agent.running.targets import hold_targets, load_target
 
 if TYPE_CHECKING:
     from conftest import Places
@@ -132,3 +137,50 @@ def test_one_of_two_approvals_counts(any_installation: Installation, held: Plan)
     with any_installation.database.reading() as session:
         assert session.get_one(Plan, held.id).approved_by == "bob"
     assert (said, port.queued) == (["Conflict"], [])
+
+
+def test_a_computer_is_not_removed_while_a_run_of_it_is_stored(
+    any_installation: Installation, any_two_clients: Places
+) -> None:
+    computer = any_two_clients.contoso_computers[0]
+
+    def remove_it() -> None:
+        with any_installation.database.session() as session:
+            remove(any_installation, session, session.get_one(Computer, computer), actor="bob")
+
+    with any_installation.database.session() as session:
+        hold_targets(session, [load_target(session, "computer", computer)])
+        thread, said = in_a_thread(remove_it)
+        wait_for_the_lock(any_installation)
+        session.add(ScriptRevision(digest="a" * 64, name="x", content={}))
+        session.flush()
+        session.add(
+            ScriptRun(
+                script="x", role="child", revision="a" * 64, target_kind="computer", target_name="x", target_id=computer,
+                client_id=any_two_clients.contoso, state=RunState.PLANNED, started_by="alice",
+            )
+        )  # fmt: skip
+    thread.join(120)
+    assert said == ["Conflict"]
+    with any_installation.database.reading() as session:
+        assert session.get(Computer, computer) is not None
+
+
+def test_nothing_is_planned_for_a_computer_that_was_removed_since_the_draft(
+    installation: Installation, two_clients: Places, write_script: Any
+) -> None:
+    write_script("mark", "name: Mark\nbody: a.sh\n", {"a.sh": "exit 0"})
+    computers = two_clients.contoso_computers
+    requests = [RunRequest("Mark", "computer", computer, {}) for computer in computers]
+    draft = draft_plan(installation, requests, PlanOrigin("ann", confirmed=True))
+    assert len(draft.targets) == 2
+    with installation.database.session() as session:
+        remove(installation, session, session.get_one(Computer, computers[0]), actor="bob")
+    with pytest.raises(Conflict, match=f"computer {computers[0]} was removed since"):
+        store_plan(installation, draft)
+    with installation.database.reading() as session:
+        assert (
+            session.scalar(text("SELECT count(*) FROM plan"))
+            == session.scalar(text("SELECT count(*) FROM script_run"))
+            == 0
+        )
