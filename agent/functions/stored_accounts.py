@@ -10,6 +10,8 @@ from agent.functions.base import Context
 
 #: Where the plan of a deletion has the accounts, see `agent.inventory.offboarded_accounts`.
 ACCOUNTS = "accounts"
+#: In the result of a step that was skipped because the person has no account in its system; the account has no id then.
+CLOUD_ONLY = "cloud_only"
 
 
 def stored_id(context: Context, system: str, place: str, asked: str, *, is_id: bool) -> str | None:
@@ -21,7 +23,7 @@ def stored_id(context: Context, system: str, place: str, asked: str, *, is_id: b
     known: Sequence[Mapping[str, str]] | None = context.plan.get(ACCOUNTS)
     if known is None:
         return None
-    mine = [a for a in known if (a["system"], a["place"]) == (system, place)]
+    mine = [a for a in known if (a["system"], a["place"]) == (system, place) and a["id"]]
     if not mine:
         raise _refused(
             f"the offboarding of this person acted on no account there, so nobody knows whose {asked!r} is now",
@@ -42,6 +44,12 @@ def stored_id(context: Context, system: str, place: str, asked: str, *, is_id: b
             PERMISSION_DENIED, "ambiguous", "Write the id of the one that is meant into the step.",
         )  # fmt: skip
     return named.pop()
+
+
+def was_cloud_only(context: Context, system: str) -> bool:
+    """Whether the offboarding found that the person has no account in a system, and acted on none there."""
+    ids = [a["id"] for a in context.plan.get(ACCOUNTS) or () if a["system"] == system]
+    return bool(ids) and not any(ids)
 
 
 def _refused(message: str, kind: str, code: str, remediation: str) -> StepError:

@@ -15,7 +15,7 @@ def offboarded_accounts(session: Session, contact_id: int) -> list[dict[str, str
     """The accounts of the last offboarding of a person, with the runs that it repeated and its security phase.
 
     Each as `system` (how the functions begin: `ad`, `m365`), `place` (tenant or address, empty for `ad`), `asked` (the name
-    that it was found by) and `id`. None when nobody offboarded the person.
+    that it was found by) and `id`, empty where the person was proven to have no account. None when nobody offboarded the person.
     """
     row = last_offboarding(session, contact_id)
     if row is None:
@@ -46,7 +46,9 @@ def _roots(session: Session, row: ContactOffboarding) -> list[str]:
 def _of(step: RunStep) -> Iterator[dict[str, str]]:
     system, result = (step.function or "").partition(".")[0], step.result or {}
     user = result.get("user")
-    if system == "ad" and result.get("object_guid"):
+    if system == "ad" and result.get("cloud_only") is True:
+        yield {"system": system, "place": "", "asked": str(result.get("asked")), "id": ""}
+    elif system == "ad" and result.get("object_guid"):
         yield {"system": system, "place": "", "asked": str(result.get("asked")), "id": str(result["object_guid"])}
     elif isinstance(user, Mapping) and user.get("id"):
         place = str(user.get("tenant") or user.get("at") or "")

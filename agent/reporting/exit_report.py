@@ -19,7 +19,7 @@ from sqlmodel import Session, select
 from agent.errors import Conflict, ExeuntError, NotFound, UsageError
 from agent.functions import exit_people as people
 from agent.functions.base import FinishedStep
-from agent.functions.exit_facts import Facts, came_off, gather, second
+from agent.functions.exit_facts import Facts, came_off, gather, row_of, second
 from agent.functions.exit_table import CONTACT_THERE, TABLE
 from agent.installation import Installation
 from agent.model.administration import AuditEntry
@@ -66,8 +66,9 @@ def exit_document(
     """
     subject = _subject(session, finished_run(session, run_id))
     document = _filled(_schema(), _sections(installation, session, subject, location))
-    failed = error_fields(subject.facts, subject.tree, document)
-    plain: dict[str, Any] = _plain(document | failed)
+    skipped = _skipped(subject.tree)
+    more = error_fields(subject.facts, subject.tree, document) | ({"skipped_steps": skipped} if skipped else {})
+    plain: dict[str, Any] = _plain(document | more)
     check(plain)
     return plain
 
@@ -127,6 +128,19 @@ def _reached(tree: RunTree, step: RunStep, seen: FinishedStep) -> FinishedStep:
         "remediation": "Look at the system, then start the offboarding again",
     }  # fmt: skip
     return replace(seen, state=StepState.UNKNOWN, error=error)
+
+
+def _skipped(tree: RunTree) -> list[dict[str, str]]:
+    """Steps on the person's accounts that looked and found nothing to do, with the reason.
+
+    What a condition, such as an input, left out was never begun and is not told.
+    """
+    finished = [s for s in tree.steps if s.state not in (StepState.WAITING, StepState.RUNNING)]
+    return [
+        {"step": row_of(seen, TABLE).step, "reason": str(seen.result["reason"])}
+        for step, seen in zip(finished, finished_steps(tree), strict=True)
+        if seen.state == StepState.SKIPPED and step.attempts and seen.in_child and seen.result.get("reason")
+    ]
 
 
 def _ended_by(root: ScriptRun) -> str:

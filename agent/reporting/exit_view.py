@@ -90,6 +90,8 @@ def _blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     )
     missed = [[n["step"], n["reason"], _text(n["critical"])] for n in document.get("not_reached_steps", ())]
     yield Block("What was not reached", head=("Step", "Why", "Critical"), rows=missed)
+    skipped = [[s["step"], s["reason"]] for s in document.get("skipped_steps", ())]
+    yield Block("Where there was nothing to do", head=("Step", "Why"), rows=skipped)
     yield _pairs("Person", document["employee_info"])
     for name, found in document["account_actions"].items():
         if name != "business_applications":

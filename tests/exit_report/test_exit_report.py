@@ -34,7 +34,7 @@ SCHEMA = json.loads((Path(exit_report.__file__).parent / "exit_report.schema.jso
 BEYOND = {
     "verification", "notifications_sent.payroll_notification", "compliance_documentation.legal_hold",
     "compliance_documentation.exit_interview_completed", "data_preservation.application_transfers",
-    "data_preservation.onedrive_transfer.onedrive_url", "not_reached_steps",
+    "data_preservation.onedrive_transfer.onedrive_url", "not_reached_steps", "skipped_steps",
 }  # fmt: skip
 GOOD: list[Any] = [
     ("ad.disable_account", "succeeded", {"disabled_timestamp": "2026-01-13T16:01:00Z", "account_disabled": True}, None),

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import graph_contract
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 from m365_context import UserContext
 from m365_runs import execute
+from tenant_certificate import self_signed
 from tenant_server import Server, running
 from tenant_state import TestTenant, make_tenant
 
@@ -31,28 +27,6 @@ from agent.services.backup_stores import DirectoryStore
 from agent.services.microsoft import tokens
 from agent.services.rest import waiting
 from agent.settings import Settings
-
-
-def _pem(key: Any, made: Any) -> str:
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return str((made.public_bytes(serialization.Encoding.PEM) + private).decode())
-
-
-def self_signed(key: Any) -> str:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one text."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    return _pem(key, made)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,9 @@ def shown_user(tenant: TestTenant, user: User, select: str | None = None) -> dic
     everything = {
         "id": user.id, "userPrincipalName": user.upn, "displayName": user.name, "mail": user.mail,
         "accountEnabled": user.enabled, "onPremisesSyncEnabled": True if user.synced else None,
-        "onPremisesImmutableId": user.immutable_id, "lastPasswordChangeDateTime": _moment(user.password_at),
+        "onPremisesImmutableId": user.immutable_id, "onPremisesSecurityIdentifier": user.sid,
+        "onPremisesSamAccountName": user.sam, "proxyAddresses": [f"SMTP:{user.mail}", *(f"smtp:{a}" for a in user.aliases)],
+        "lastPasswordChangeDateTime": _moment(user.password_at),
         "signInSessionsValidFromDateTime": _moment(user.sessions_from), "businessPhones": [],
         "assignedLicenses": [{"skuId": sku, "disabledPlans": []} for sku in sorted(granted)],
         "licenseAssignmentStates": [
@@ -105,6 +107,8 @@ def shown_group(group: Group, **more: Any) -> dict[str, Any]:
 
 @route("GET", "/users")
 def list_users(tenant: TestTenant, *, query: Any, body: Any) -> Answer:
+    if query["$filter"] == "onPremisesSyncEnabled eq true":
+        return 200, [shown_user(tenant, u, query.get("$select")) for u in tenant.users.values() if u.synced]
     wanted = re.match(r"mail eq '((?:[^']|'')+)'", query["$filter"])
     assert wanted, query
     mail = wanted[1].replace("''", "'").lower()

@@ -77,6 +77,11 @@ class User:
     enabled: bool = True
     synced: bool = False
     immutable_id: str | None = None
+    #: Of the account in the directory that it is, or was, synced from.
+    sid: str | None = None
+    sam: str | None = None
+    #: Further addresses of the mailbox.
+    aliases: list[str] = field(default_factory=list)
     password: str = "old"
     password_at: datetime = datetime(2025, 1, 1, tzinfo=UTC)
     sessions_from: datetime = datetime(2025, 1, 1, tzinfo=UTC)

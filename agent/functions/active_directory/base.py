@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from agent.errors import AnswerLost, StepError, TransportError
 from agent.failure_types import INTEGRATION_ERROR
+from agent.functions.active_directory.cloud_only import CloudOnly, proven
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.model.base import utcnow
@@ -124,10 +125,22 @@ class Seen:
     findings: tuple[Finding, ...]
 
 
-def look(context: Context, asked: str) -> Seen:
-    """Find the account and its groups. Raises StepError unless there is exactly one, TransportError."""
+def find_or_prove(context: Context, directory: Directory, asked: str) -> Account | CloudOnly:
+    """The one account of that name, or the proof that the person has none here. Raises StepError, TransportError."""
+    try:
+        return find(directory, asked)
+    except StepError as error:
+        if error.code != "not_found":
+            raise
+        return proven(context, directory, asked, error)
+
+
+def look(context: Context, asked: str) -> Seen | CloudOnly:
+    """Find the account and its groups, or that there need be none. Raises StepError, TransportError."""
     with opened(context) as (directory, username):
-        account = find(directory, asked)
+        account = find_or_prove(context, directory, asked)
+        if isinstance(account, CloudOnly):
+            return account
         direct = groups.memberships(directory, account)
         state = "disabled already" if account.disabled else "enabled"
         found = [
@@ -173,12 +186,16 @@ class AccountFunction(Function[P]):
     system = SYSTEM
     #: In the words of the delegation of control.
     rights: ClassVar[str]
+    #: A person who is proven to have no account here leaves it nothing to do.
+    skips_cloud_only: ClassVar[bool] = True
 
     def do(self, context: Context, parameters: P) -> Outcome:
-        """Find the account, refuse a protected one, act, and read back."""
+        """Find the account, refuse a protected one, act, and read back. Skipped for somebody who is cloud-only."""
         try:
             with opened(context) as (directory, username):
-                account = find(directory, parameters.account, bound=self.bound(context, parameters))
+                account = self.found(context, directory, parameters)
+                if isinstance(account, CloudOnly):
+                    return account.skipped(parameters.account)
                 refuse_protected(account, parameters.allow, username=username)
                 return self.told(self.act(Work(context, directory, account, parameters.account), parameters))
         except StepError as error:
@@ -192,7 +209,10 @@ class AccountFunction(Function[P]):
     def verify(self, context: Context, parameters: P) -> bool | None:
         """Ask the directory. A "no" of a controller that is not the one that was asked to change it tells nothing."""
         with opened(context) as (directory, _):
-            account = find(directory, parameters.account, bound=self.bound(context, parameters))
+            account = self.found(context, directory, parameters)
+            if isinstance(account, CloudOnly):
+                # Not done, and `do` finds that there is nothing to do.
+                return False
             done = self.is_done(Work(context, directory, account, parameters.account), parameters)
             asked = context.state(CONTROLLER)
             return None if done is False and asked not in (None, directory.controller) else done
@@ -200,11 +220,20 @@ class AccountFunction(Function[P]):
     def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
         """The account as the directory has it, asked once for all steps about it; a protected one is refused as by `do`."""
         seen = context.once(("ad", parameters.account), lambda: look(context, parameters.account))
+        if isinstance(seen, CloudOnly):
+            return [Finding("info", SYSTEM, f"{seen.reason}: the steps about the account will be skipped")]
         try:
             refuse_protected(seen.account, parameters.allow, username=seen.username)
         except StepError as error:
             return [*seen.findings, Finding.of(SYSTEM, error)]
         return list(seen.findings)
+
+    def found(self, context: Context, directory: Directory, parameters: P) -> Account | CloudOnly:
+        """The account that is meant. Raises StepError, also for one that an earlier step found and that is gone."""
+        bound = self.bound(context, parameters)
+        if bound is None and self.skips_cloud_only:
+            return find_or_prove(context, directory, parameters.account)
+        return find(directory, parameters.account, bound=bound)
 
     def bound(self, context: Context, parameters: P) -> UUID | None:
         """The object that is meant, whatever its names are now; None: whose name fits."""

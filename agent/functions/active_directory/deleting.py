@@ -18,10 +18,11 @@ from agent.functions.active_directory.base import (
     opened,
     timestamp,
 )
+from agent.functions.active_directory.cloud_only import CloudOnly
 from agent.functions.active_directory.moving import the_ou
 from agent.functions.base import Context, Function, Outcome
-from agent.functions.stored_accounts import stored_id
-from agent.services.directory.accounts import find
+from agent.functions.stored_accounts import stored_id, was_cloud_only
+from agent.services.directory.accounts import Account, find
 from agent.services.directory.names import guid_dn, guid_of
 from agent.services.directory.port import Directory, Entry
 from agent.services.directory.recycling import find_deleted, is_deleted, recycle_bin_enabled, undelete
@@ -71,6 +72,19 @@ class DeleteAccount(AccountFunction[DeleteParameters]):
             if len(gone) != 1:
                 raise
             return Outcome.skipped(f"{gone[0].text('sAMAccountName')} ({gone[0].guid}) is deleted already")
+
+    def found(self, context: Context, directory: Directory, parameters: DeleteParameters) -> Account | CloudOnly:
+        """Somebody who was cloud-only when the offboarding acted, and whom the directory still does not hold, has none."""
+        if was_cloud_only(context, "ad"):
+            try:
+                find(directory, parameters.account)
+            except StepError as error:
+                if error.code != "not_found":
+                    raise
+                return CloudOnly(
+                    "cloud-only: the person had no account here when the offboarding acted, and has none now"
+                )
+        return super().found(context, directory, parameters)
 
     def bound(self, context: Context, parameters: DeleteParameters) -> UUID | None:
         """The account that was offboarded. Raises StepError."""

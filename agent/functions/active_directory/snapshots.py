@@ -118,6 +118,8 @@ class RestoreFromSnapshot(AccountFunction[RestoreSnapshotParameters]):
     summary = "Put the Active Directory account back as its snapshot has it; the password cannot be"
     Parameters = RestoreSnapshotParameters
     destructive = False
+    # There was an account, or there were no snapshot.
+    skips_cloud_only = False
     impact = "The account is not as it was."
     rights = "The rights of the functions that changed it"
 
