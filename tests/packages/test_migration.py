@@ -351,6 +351,12 @@ def _info(name: str, mode: int) -> zipfile.ZipInfo:
     return info
 
 
+def _called_compressed(data: bytes) -> bytes:
+    """An archive whose directory says of its last member that it is compressed, which it is not."""
+    at = data.rfind(b"PK\x01\x02") + 10
+    return data[:at] + zipfile.ZIP_DEFLATED.to_bytes(2, "little") + data[at + 2 :]
+
+
 MANIFEST = ("manifest.json", b'{"format": 1, "packages": []}')
 
 
@@ -374,6 +380,7 @@ MANIFEST = ("manifest.json", b'{"format": 1, "packages": []}')
         (_zip([MANIFEST, ("packages/aero/x.yaml", b"1"), ("packages/aero/X.yaml", b"2")]), "twice"),
         (_zip([MANIFEST, ("packages/aero/bomb.yaml", b"0" * 30_000_000)], compression=zipfile.ZIP_DEFLATED), "too large"),
         (_zip([MANIFEST, ("x", b"1")], compression=zipfile.ZIP_LZMA), "compressed in a way"),
+        (_called_compressed(_zip([MANIFEST, ("packages/aero/x.yaml", b"\xff" * 9)])), "no archive"),
         (_zip([MANIFEST, *((f"packages/aero/{n}.yaml", b"") for n in range(5_001))]), "more than 5000"),
         (_zip([MANIFEST, ("packages/aero/x.yaml", b"1")]), "not in the manifest"),
         (_zip([("manifest.json", b'{"format": 1, "packages": [{"key": "../x", "files": {}}]}')]), "not allowed"),
