@@ -113,13 +113,14 @@ def limit_when(patch: pytest.MonkeyPatch, when: Callable[[], object], *, started
 
     `started`: and it has told that it started.
     """
-    clock, take = Clock(), ssh._Conversation._take
+    clock, take, over = Clock(), ssh._Conversation._take, list[ssh._Conversation]()
 
-    def look(self: Any) -> bool:
-        over = take(self)
-        if (self.pid is not None or not started) and when():
+    def look(self: ssh._Conversation) -> bool:
+        ended = take(self)
+        if (self.pid is not None or not started) and self not in over and when():
+            over.append(self)
             clock.jump()
-        return over
+        return ended
 
     patch.setattr(ssh, "time", clock)
     patch.setattr(ssh._Conversation, "_take", look)

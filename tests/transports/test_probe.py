@@ -34,7 +34,7 @@ IDENTIFY_ANSWER = b"""<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelo
 </wsmid:IdentifyResponse></s:Body></s:Envelope>"""
 
 
-def look(transport: str, port: int, timeout: float = 5.0, **options: Any) -> Identification:
+def look(transport: str, port: int, timeout: float = 60.0, **options: Any) -> Identification:
     computer = {
         "computer_id": 1,
         "transport": transport,
@@ -81,7 +81,7 @@ def test_openssh_is_told_by_its_banner(tmp_path: Path) -> None:
         found = look("ssh", server.port)
         assert found.reachable and found.detail.startswith("SSH-2.0-OpenSSH")
         assert look("something", server.port) == Identification(
-            True, f"port {server.port} takes connections", pytest.approx(0, abs=5)
+            True, f"port {server.port} takes connections", pytest.approx(0, abs=60)
         )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def test_a_host_that_never_says_what_it_is_costs_no_more_than_the_limit(
         began = time.monotonic()
         found = look(transport, port, 0.5, **options)
         assert not found.reachable and found.detail
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_banner_cannot_drive_a_terminal() -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import pytest
 
+from agent.transports import local
 from agent.transports.base import Body, Execution, Transport
 from agent.transports.output import OutputCollector, StreamResult
 
@@ -90,8 +92,22 @@ class Clock:
         return time.monotonic() + self.ahead
 
     def jump(self) -> None:
-        """Every limit is over. A second call changes nothing: what begins after the first one has its whole time."""
-        self.ahead = 100_000.0
+        """Every limit is over; what begins now has its whole time."""
+        self.ahead += 100_000.0
+
+
+def limit_when(patch: pytest.MonkeyPatch, when: Callable[[], object]) -> None:
+    """A body on this machine that has begun reaches its time limit as soon as `when()` is true, and not before."""
+    clock, turn, over = Clock(), local._Run._turn, list[local._Run]()
+
+    def look(self: local._Run, seconds: float) -> None:
+        turn(self, min(seconds, 0.05))
+        if self.announced and self not in over and when():
+            over.append(self)
+            clock.jump()
+
+    patch.setattr(local, "time", clock)
+    patch.setattr(local._Run, "_turn", look)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -102,7 +102,7 @@ def connect(kind: str) -> Iterator[Connect]:
             "transport": kind,
             "address": "127.0.0.1",
             "port": peer.port,
-            "transport_options": {"tls": False, "open_seconds": 20, "grace_seconds": 5, **options},
+            "transport_options": {"tls": False, "open_seconds": 90, "grace_seconds": 60, **options},
         }
         made.append(registry.connect(computer, ({"username": USER}, {"password": password})))
         return made[-1]

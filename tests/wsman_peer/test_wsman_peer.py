@@ -204,7 +204,7 @@ def test_only_encrypted_messages_over_plain_http(peer: Peer) -> None:
 
 
 def test_nobody_without_a_password(peer: Peer) -> None:
-    answer = requests.post(f"http://127.0.0.1:{peer.port}/wsman", data=b"<x/>", timeout=10)
+    answer = requests.post(f"http://127.0.0.1:{peer.port}/wsman", data=b"<x/>", timeout=60)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Negotiate, NTLM, Basic realm="WSMAN"')
 
 
