@@ -29,7 +29,7 @@ from agent.running.tree import load_trees
 from agent.running.worker import Worker
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -72,7 +72,9 @@ def more_computers(installation: Installation, two_clients: Any) -> dict[int, li
 def test_both_limits_hold_and_no_client_waits_for_the_other(
     installation: Installation, more_computers: dict[int, list[int]], write_script: Any, tmp_path: Path
 ) -> None:
-    body = f'echo "+ $EXEUNT_CLIENT" >> {tmp_path}/log; sleep 0.2; echo "- $EXEUNT_CLIENT" >> {tmp_path}/log\n'
+    # Nothing goes on before both are released: the first one's bodies may be over while the second is still planned.
+    gate = f"while [ ! -e {tmp_path}/both ]; do sleep 0.05; done"
+    body = f'{gate}; echo "+ $EXEUNT_CLIENT" >> {tmp_path}/log; sleep 0.2; echo "- $EXEUNT_CLIENT" >> {tmp_path}/log\n'
     write_script("slow", "name: Slow\nparameters: {Client: {required: true}}\nbody: a.sh\n", {"a.sh": body})
     limits = {"concurrency_total": 3, "concurrency_per_client": 2}
     installation = Installation(installation.settings.model_copy(update=limits))
@@ -83,6 +85,7 @@ def test_both_limits_hold_and_no_client_waits_for_the_other(
         ]
         for plan in plans:
             verbs.release(installation, worker.port, plan.id, actor="tester")
+        (tmp_path / "both").touch()
         ids = tuple(run for plan in plans for run in plan.run_ids)
         until(lambda: states(installation, ids) == {RunState.SUCCEEDED})
     installation.database.close()
@@ -157,18 +160,18 @@ def test_transitions_of_one_moment_share_a_transaction_and_fail_alone(
 
     def slow(row: Any, changes: Any) -> None:
         deciding.set()
-        assert go_on.wait(30)
+        assert go_on.wait(240)
 
     threads = [threading.Thread(target=commits.make, args=(trees[2], slow))]
     threads[0].start()
-    assert deciding.wait(30)
+    assert deciding.wait(240)
     for tree in trees:
         threads.append(threading.Thread(target=begin, args=(tree,)))
         threads[-1].start()
     until(lambda: len(commits._waiting) == len(trees))
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(240)
     assert not any(thread.is_alive() for thread in threads)
     assert len(written) == 2, "those that waited for the first were not written together"
     assert [isinstance(m, SupersededError) for m in made].count(True) == 1
@@ -192,7 +195,7 @@ def test_a_transition_that_fails_lets_the_next_ones_be_made(
 
     def broken(row: Any, changes: Any) -> None:
         deciding.set()
-        assert go_on.wait(30)
+        assert go_on.wait(240)
         raise ZeroDivisionError
 
     def make(decide: Any, tree: Any) -> None:
@@ -203,14 +206,14 @@ def test_a_transition_that_fails_lets_the_next_ones_be_made(
 
     threads = [threading.Thread(target=make, args=(broken, trees[0]))]
     threads[0].start()
-    assert deciding.wait(30)
+    assert deciding.wait(240)
     threads += [threading.Thread(target=make, args=(lambda row, changes: "made", tree)) for tree in trees * 8]
     for thread in threads[1:]:
         thread.start()
     until(lambda: len(commits._waiting) == len(threads) - 1)
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(240)
     assert sorted(map(str, told)) == ["broken", *["made"] * 8 * len(trees)]
     assert commits.make(trees[0], lambda row, changes: "later") == "later", "nobody leads any more"
 
@@ -224,11 +227,11 @@ def test_a_worker_serves_a_client_only_while_no_other_one_does(
     def elsewhere() -> None:
         with alone(installation.settings, two_clients.contoso, threading.Event()):
             served.set()
-            ended.wait(30)
+            ended.wait(240)
 
     other = threading.Thread(target=elsewhere)
     other.start()
-    assert served.wait(30)
+    assert served.wait(240)
     with Worker(installation) as worker:
         stored = [
             planned(installation, "Work", [c[0]])
@@ -240,7 +243,7 @@ def test_a_worker_serves_a_client_only_while_no_other_one_does(
         assert states(installation, stored[0].run_ids) == {RunState.QUEUED}, "two workers serve one client"
         ended.set()
         until(lambda: states(installation, stored[0].run_ids) == {RunState.SUCCEEDED})
-    other.join(30)
+    other.join(240)
 
 
 def test_a_run_that_is_rung_for_is_begun_though_an_older_call_waits_in_the_queue(
@@ -266,7 +269,7 @@ def test_a_plan_of_many_clients_begins_with_no_more_of_them_than_may_execute(ins
     def serve(client_id: int) -> None:
         going.add(client_id)
         most[0] = max(most[0], len(going))
-        assert go_on.wait(30)
+        assert go_on.wait(240)
         going.discard(client_id)
         served.append(client_id)
 

@@ -75,7 +75,7 @@ def wait_for_the_lock(installation: Installation) -> None:
     if installation.settings.is_sqlite:
         return
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     found = 0
     while not found:
         assert time.monotonic() < deadline, "nobody waits"
@@ -101,7 +101,7 @@ def test_what_is_cancelled_is_not_started_by_an_approval(any_installation: Insta
         run = cancelled(session, held)
         thread, said = in_a_thread(lambda: verbs.approve(any_installation, port, held.id, actor="bob", reason="fine"))
         wait_for_the_lock(any_installation)
-    thread.join(30)
+    thread.join(120)
     with any_installation.database.reading() as session:
         assert session.get_one(ScriptRun, run.id).state == RunState.CANCELLED
         assert session.get_one(Plan, held.id).state == "cancelled"
@@ -118,7 +118,7 @@ def test_a_single_run_that_is_cancelled_stays_so(any_installation: Installation,
         session.flush()
         thread, _ = in_a_thread(lambda: verbs.approve(any_installation, port, held.id, actor="bob", reason="fine"))
         wait_for_the_lock(any_installation)
-    thread.join(30)
+    thread.join(120)
     with any_installation.database.reading() as session:
         assert session.get_one(ScriptRun, run.id).state == RunState.CANCELLED
     assert port.queued == []
@@ -133,7 +133,7 @@ def test_one_of_two_approvals_counts(any_installation: Installation, held: Plan)
         session.flush()
         thread, said = in_a_thread(lambda: verbs.approve(any_installation, port, held.id, actor="carol", reason="fine"))
         wait_for_the_lock(any_installation)
-    thread.join(30)
+    thread.join(120)
     with any_installation.database.reading() as session:
         assert session.get_one(Plan, held.id).approved_by == "bob"
     assert (said, port.queued) == (["Conflict"], [])

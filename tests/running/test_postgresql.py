@@ -22,7 +22,7 @@ from agent.running.worker import Worker
 
 
 def _fork_worker(installation: Installation) -> int:
-    """A worker in a process of its own, until it is killed or 60 seconds have passed."""
+    """A worker in a process of its own, until it is killed or ten minutes have passed."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -31,13 +31,13 @@ def _fork_worker(installation: Installation) -> int:
         os.dup2(devnull, 2)
         try:
             with Worker(Installation(installation.settings)):
-                time.sleep(60)
+                time.sleep(600)
         finally:
             os._exit(0)
     return child
 
 
-def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -53,7 +53,7 @@ def draft(
 
 
 def wait_for(installation: Installation, run_id: str) -> ScriptRun:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with installation.database.reading() as session:
             run = session.get(ScriptRun, run_id)

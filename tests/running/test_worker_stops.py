@@ -21,7 +21,7 @@ from agent.running.worker import Worker
 from agent.settings import Settings
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -53,7 +53,7 @@ def test_a_worker_that_stops_ends_what_it_has_begun_and_begins_nothing(
         verbs.release(installation, worker.port, second.id, actor="tester")
 
         def let_go() -> None:
-            assert worker.dispatcher._stopping.wait(60)
+            assert worker.dispatcher._stopping.wait(180)
             (tmp_path / "go").touch()
 
         threading.Thread(target=let_go).start()
