@@ -97,15 +97,15 @@ def test_every_other_table_is_readable(any_installation: Installation) -> None:
 
 
 def test_a_query_that_never_ends_is_ended(any_installation: Installation) -> None:
-    hasty = narrow(any_installation, monitor_seconds=0.5)
+    hasty = narrow(any_installation, monitor_seconds=2)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n WHERE i < 0"
     thirty = "(SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) AS "
     explosion = "SELECT count(*) FROM " + ", ".join(f"{thirty} t{i}" for i in range(30))
     for sql in (endless, explosion):
         started = time.monotonic()
         message = refused(hasty, sql)
-        assert "longer than 0.5 s" in message and "EXEUNT_MONITOR_SECONDS" in message
-        assert time.monotonic() - started < 30
+        assert "longer than 2 s" in message and "EXEUNT_MONITOR_SECONDS" in message
+        assert time.monotonic() - started < 60
     hasty.database.close()
 
 
@@ -172,12 +172,12 @@ def test_a_value_as_large_as_memory_is_not_made(installation: Installation, call
 
 
 def test_a_like_that_backtracks_for_long_is_bounded(installation: Installation) -> None:
-    hasty = narrow(installation, monitor_seconds=0.5)
+    hasty = narrow(installation, monitor_seconds=2)
     started = time.monotonic()
     sql = "SELECT count(*) FROM (SELECT 1 UNION ALL SELECT 2) WHERE printf('%100000d', 1) LIKE '" + "%_1" * 100 + "'"
     with suppress(MonitorQueryError):
         run_query(hasty.database, Query(sql))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 def test_the_connection_itself_is_read_only(installation: Installation) -> None:
