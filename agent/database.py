@@ -121,10 +121,11 @@ def schema_statements(dialect: str) -> list[str]:
     return [part.strip() for part in text.split("\n;;") if part.strip()]
 
 
-def explain(error: DBAPIError, settings: Settings) -> ExeuntError:
+def explain(error: DBAPIError, settings: Settings, *, file: str = "inventory.db") -> ExeuntError:
     """What the driver said as an error of ours: Conflict for refused data, else StoreError with what to do.
 
-    Takes the driver's own first line only, without the statement and its parameters: those may hold a secret.
+    Takes the driver's own first line only, without the statement and its parameters: those may hold a secret. `file`
+    is the database file of the workspace that is meant on SQLite.
     """
     reason = _reason(error)
     if isinstance(error, IntegrityError):
@@ -132,7 +133,7 @@ def explain(error: DBAPIError, settings: Settings) -> ExeuntError:
     if isinstance(error, DataError):
         # PostgreSQL quotes the value after a colon.
         return Conflict(f"the database refused this: {reason.split(': ')[0]}")
-    where = str(settings.workspace / "inventory.db") if settings.database_url is None else "EXEUNT_DATABASE_URL"
+    where = str(settings.workspace / file) if settings.database_url is None else "EXEUNT_DATABASE_URL"
     advice = {
         "SQLITE_BUSY": "another process keeps it locked: end that process, or try again later",
         "SQLITE_FULL": "the disk is full: make room and try again; nothing was changed",

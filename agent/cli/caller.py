@@ -87,7 +87,8 @@ class Caller:
 
     def close(self) -> None:
         """Give the database's connections back."""
-        if "installation" in self.__dict__:
+        # A database that was never opened is not opened now: its URL may be what was wrong.
+        if "installation" in self.__dict__ and "database" in vars(self.installation):
             self.installation.database.close()
         if "actor" in self.__dict__:
             from agent.audit_caller import called_as

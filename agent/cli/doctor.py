@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from agent.cli.caller import Caller, json_option, pass_caller
 from agent.cli.doctor_checks import FIRST, LATER, Check, Finding
 from agent.cli.lazy import Command
 from agent.cli.output import counted, say, show_json, show_table
+from agent.database import explain
 from agent.errors import ExeuntError
 
 
@@ -40,3 +42,5 @@ def _asked(check: Check, caller: Caller) -> Iterator[Finding]:
         yield from check(caller)
     except ExeuntError as error:
         yield Finding(check.__name__, "fault", str(error))
+    except DBAPIError as error:
+        yield Finding(check.__name__, "fault", str(explain(error, caller.settings)))

@@ -23,8 +23,9 @@ from uuid import uuid4
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine as SQLEngine
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from agent.database import explain
 from agent.settings import Settings
 
 QUEUE = "exeunt.clients"
@@ -231,7 +232,10 @@ def _migrate(settings: Settings) -> None:
                 lock = os.open(settings.workspace / name, os.O_CREAT | os.O_RDWR, 0o600)
                 stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        DBOS.migrate(settings.engine_url, schema=SCHEMA)
+        try:
+            DBOS.migrate(settings.engine_url, schema=SCHEMA)
+        except DBAPIError as error:
+            raise explain(error, settings, file="engine.db") from error
 
 
 def _create_engine(settings: Settings) -> SQLEngine:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import WRAPPER, Cli, clean_environment, write_script
+from peers import free_port
 
 from agent.secrets import generate_key
 
@@ -143,6 +144,20 @@ class TestWorkspace:
         only_one_error(cli("init", "--database-url", "nonsense", expect=2).stderr)
         assert not (tmp_path / "w" / "exeunt.env").exists()
         cli("init")
+
+    @pytest.mark.parametrize("url", ["mysql://x", "garbage"])
+    def test_a_wrong_url_of_the_database_is_one_message(
+        self, cli: Cli, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("EXEUNT_DATABASE_URL", url)
+        result = cli("inventory", "list", expect=2)
+        only_one_error(result.stderr)
+        assert "EXEUNT_DATABASE_URL" in result.stderr
+
+    def test_a_database_server_that_is_gone_is_told_by_doctor(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EXEUNT_DATABASE_URL", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing")
+        faults = {f["check"]: f["what"] for f in cli.json("doctor", expect=1) if f["state"] == "fault"}
+        assert "EXEUNT_DATABASE_URL" in faults["database"] and "EXEUNT_DATABASE_URL" in faults["work"]
 
     def test_a_wrong_setting_is_named(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EXEUNT_ONLINE_SECONDS", "soon")
@@ -300,6 +315,11 @@ def test_a_full_disk_is_told_and_leaves_the_database_whole(tmp_path: Path) -> No
         (tmp_path / "clients.csv").write_text("external_id,name,slug\n" + rows)
         result = cli("inventory", "import", str(tmp_path / "clients.csv"), expect=1)
         assert "the disk is full" in result.stderr and "Traceback" not in result.stderr
+        # In a process of its own: what it has open would keep the disk busy.
+        command = [sys.executable, "-m", "agent.cli", "--workspace", str(cli.workspace), "worker"]
+        worker = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+        only_one_error(worker.stderr)
+        assert "engine.db does not work: the disk is full" in worker.stderr
         (disk / "ballast").unlink()
         assert [c["name"] for c in cli.json("inventory", "list", "clients")] == ["Contoso"]
         assert cli.json("audit", "verify")["ok"]
