@@ -147,7 +147,8 @@ WRONG: tuple[tuple[str, str, dict[str, Any], int], ...] = (
     ("GET", "/contacts?limit=0", {}, 400),
     ("GET", "/contacts?limit=1000000", {}, 400),
     ("GET", "/audit?since=yesterday", {}, 400),
-    ("DELETE", "/clients/1", {}, 405),
+    ("DELETE", "/clients", {}, 405),
+    ("DELETE", "/clients/1", {}, 409),
     ("GET", "/nothing", {}, 404),
     ("PUT", "/clients/1/fields/Nothing", {"json": {"value": "1"}}, 404),
     ("POST", "/backups/verify", {"json": {"backup": 7}}, 400),
@@ -318,6 +319,24 @@ def test_a_session_needs_its_form_token_to_change_something(console: Console) ->
 
 
 # --- acting
+
+
+def test_a_place_added_by_mistake_is_removed_from_the_inside_to_the_outside(
+    console: Console, owner: httpx.Client
+) -> None:
+    client = owner.post("/clients", json={"name": "Contosso"}).json()["client_id"]
+    location = owner.post("/locations", json={"client_id": client, "name": "HQ"}).json()["location_id"]
+    computer = owner.post("/computers", json={"location_id": location, "name": "PC1"}).json()["computer_id"]
+    contact = owner.post("/contacts", json={"client_id": client, "name": "Jo"}).json()["contact_id"]
+    refused = owner.delete(f"/clients/{client}")
+    assert refused.status_code == 409 and "1 location, 1 computer, 1 contact" in refused.json()["detail"]
+    for path, name in (
+        (f"/computers/{computer}", "Contosso/HQ/PC1"), (f"/contacts/{contact}", "Contosso/Jo"),
+        (f"/locations/{location}", "Contosso/HQ"), (f"/clients/{client}", "Contosso"),
+    ):  # fmt: skip
+        assert owner.delete(path).json()["done"].endswith(f"is removed: {name}")
+        assert owner.delete(path).status_code == 404
+    assert [c["name"] for c in owner.get("/clients").json()["items"]] == ["Contoso", "Fabrikam"]
 
 
 def test_a_flag_tells_whom_it_reaches(console: Console, owner: httpx.Client) -> None:

@@ -7,9 +7,9 @@ from pydantic import Field
 from sqlmodel import col, select
 
 from agent.access.principal import Permission
-from agent.inventory import places
+from agent.inventory import places, removal
 from agent.model.places import Client
-from agent.web.api.common import USUAL, After, Answer, Body, Id, Limit, Search, api_router, place_for
+from agent.web.api.common import USUAL, After, Answer, Body, Done, Id, Limit, Search, api_router, place_for
 from agent.web.asking import Here, Who
 from agent.web.reads.paging import Order, Page, among, take
 
@@ -79,3 +79,15 @@ def change_client(here: Here, who: Who, client_id: Id, body: ClientChange) -> Cl
         found = place_for(session, who, Client, client_id, Permission.OPERATE)
         places.change(session, found, actor=who.name, **body.model_dump(exclude_unset=True))
         return ClientOut.model_validate(found)
+
+
+@router.delete("/clients/{client_id}")
+def remove_client(here: Here, who: Who, client_id: Id) -> Done:
+    """Remove a client that was added by mistake: nothing hangs on it, it has no history. Needs an administrator of the
+    whole server.
+    """
+    who.require(Permission.ADMINISTER)
+    with here.database.session() as session:
+        found = place_for(session, who, Client, client_id)
+        gone = removal.remove(here, session, found, actor=who.name)
+    return Done(done=f"client {gone.id} is removed: {gone.path}")

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from agent.access.principal import Permission, Principal
 from agent.errors import NotFound
-from agent.inventory import groups, places, software
+from agent.inventory import groups, places, removal, software
 from agent.inventory.contact import probe_contacts
 from agent.model.administration import Credential
 from agent.model.places import Computer, Location
@@ -24,6 +24,7 @@ from agent.web.api.common import (
     Answer,
     Body,
     ClientId,
+    Done,
     Id,
     Limit,
     Search,
@@ -183,6 +184,15 @@ def change_computer(here: Here, who: Who, computer_id: Id, body: ComputerChange)
         check_way(session, who, body.values(), found.client_id)
         places.change(session, found, actor=who.name, **body.values())
         return reads.computer_rows(session, [found], here.settings.online_seconds)[0]
+
+
+@router.delete("/computers/{computer_id}")
+def remove_computer(here: Here, who: Who, computer_id: Id) -> Done:
+    """Remove a computer that was added by mistake: nothing hangs on it, it has no history."""
+    with here.database.session() as session:
+        found = place_for(session, who, Computer, computer_id, Permission.OPERATE)
+        gone = removal.remove(here, session, found, actor=who.name)
+    return Done(done=f"computer {gone.id} is removed: {gone.path}")
 
 
 def check_way(session: Session, who: Principal, values: dict[str, Any], client_id: int) -> None:

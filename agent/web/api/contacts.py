@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import Field
 
 from agent.access.principal import Permission
-from agent.inventory import places
+from agent.inventory import places, removal
 from agent.model.places import Client, Contact, Location
 from agent.web.api.common import (
     MOST_ID,
@@ -17,6 +17,7 @@ from agent.web.api.common import (
     Answer,
     Body,
     ClientId,
+    Done,
     Id,
     Limit,
     Search,
@@ -139,3 +140,12 @@ def change_contact(here: Here, who: Who, contact_id: Id, body: ContactChange) ->
         found = place_for(session, who, Contact, contact_id, Permission.OPERATE)
         places.change(session, found, actor=who.name, **body.model_dump(exclude_unset=True, exclude_none=True))
         return ContactOut.model_validate(found)
+
+
+@router.delete("/contacts/{contact_id}")
+def remove_contact(here: Here, who: Who, contact_id: Id) -> Done:
+    """Remove a person that was added by mistake: nothing hangs on it, it has no history."""
+    with here.database.session() as session:
+        found = place_for(session, who, Contact, contact_id, Permission.OPERATE)
+        gone = removal.remove(here, session, found, actor=who.name)
+    return Done(done=f"contact {gone.id} is removed: {gone.path}")

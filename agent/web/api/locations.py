@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agent.access.principal import Permission
-from agent.inventory import places
+from agent.inventory import places, removal
 from agent.model.places import Client, Location
 from agent.web.api.common import (
     MOST_ID,
@@ -14,6 +14,7 @@ from agent.web.api.common import (
     Answer,
     Body,
     ClientId,
+    Done,
     Id,
     Limit,
     Search,
@@ -88,3 +89,12 @@ def change_location(here: Here, who: Who, location_id: Id, body: LocationChange)
         found = place_for(session, who, Location, location_id, Permission.OPERATE)
         places.change(session, found, actor=who.name, **body.model_dump(exclude_unset=True))
         return LocationOut.model_validate(found)
+
+
+@router.delete("/locations/{location_id}")
+def remove_location(here: Here, who: Who, location_id: Id) -> Done:
+    """Remove a location that was added by mistake: nothing hangs on it, it has no history."""
+    with here.database.session() as session:
+        found = place_for(session, who, Location, location_id, Permission.OPERATE)
+        gone = removal.remove(here, session, found, actor=who.name)
+    return Done(done=f"location {gone.id} is removed: {gone.path}")
