@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from agent.content.reading import PARTNER
 from agent.errors import UsageError
 from agent.model.base import utcnow
 from agent.model.places import (
@@ -60,6 +61,8 @@ def _needed(value: str) -> str:
 def _slug(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]+", value):
         raise ValueError(f"{value!r} is no slug: use lower-case letters a-z, digits and hyphens")
+    if value == PARTNER:
+        raise ValueError(f"{value!r} is taken: the scripts of that folder are the default of all clients")
     return value
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import or_, update
 from sqlmodel import Session, col, select
 
 from agent import audit
+from agent.content.reading import PARTNER
 from agent.errors import ClientMismatch, Conflict, NotFound, UsageError
 from agent.inventory.columns import FUTURE_TOLERANCE, checked
 from agent.inventory.lookup import P, Place, get, key, path, place_id, word
@@ -150,7 +151,8 @@ def free_slug(session: Session, name: str, *, taken: Container[str] | None = Non
         taken = set(session.exec(select(Client.slug).where(col(Client.slug).startswith(base, autoescape=True))))
     number = 1
     slug = base
-    while slug in taken:
+    # Else what is listed for a client of that name would count for every client.
+    while slug in taken or slug == PARTNER:
         number += 1
         slug = f"{base}-{number}"
     return slug

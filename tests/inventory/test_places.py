@@ -86,6 +86,16 @@ def test_slugs_are_made_and_never_doubled(db: Any) -> None:
             places.add_client(session, name="x", slug="../evil", actor="ann")
 
 
+def test_no_client_gets_the_folder_of_the_partner_default(db: Any) -> None:
+    """Scripts listed under `partner` run for every client without a list of its own."""
+    with db.session() as session:
+        assert places.add_client(session, name="Partner", actor="ann").slug == "partner-2"
+        with pytest.raises(UsageError, match="default of all clients"):
+            places.add_client(session, name="x", slug="partner", actor="ann")
+        with pytest.raises(UsageError, match="default of all clients"):
+            places.change(session, lookup.find(session, Client, "contoso"), actor="ann", slug="partner")
+
+
 def test_adding_is_audited_and_checked(db: Any, any_two_clients: Places) -> None:
     with db.session() as session:
         made = places.add_computer(
