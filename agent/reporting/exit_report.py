@@ -131,16 +131,18 @@ def _reached(tree: RunTree, step: RunStep, seen: FinishedStep) -> FinishedStep:
 
 
 def _skipped(tree: RunTree) -> list[dict[str, str]]:
-    """Steps on the person's accounts that looked and found nothing to do, with the reason.
+    """Steps of the client's child scripts that looked and found nothing to do, with the reason.
 
-    What a condition, such as an input, left out was never begun and is not told.
+    What a condition, such as an input, left out was never begun and is not told; nor is what the phases do themselves, such
+    as messages: their section says why one was not sent.
     """
     finished = [s for s in tree.steps if s.state not in (StepState.WAITING, StepState.RUNNING)]
     return [
         {"step": row_of(seen, TABLE).step, "reason": str(seen.result["reason"])}
         for step, seen in zip(finished, finished_steps(tree), strict=True)
-        if seen.state == StepState.SKIPPED and step.attempts and seen.in_child and seen.result.get("reason")
-    ]
+        if seen.state == StepState.SKIPPED and step.attempts and tree.runs[step.run_id].role == "child"
+        and seen.result.get("reason")
+    ]  # fmt: skip
 
 
 def _ended_by(root: ScriptRun) -> str:

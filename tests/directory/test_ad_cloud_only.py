@@ -18,6 +18,7 @@ from tenant_state import TestTenant, make_tenant
 from tenant_state import User as CloudUser
 from test_ad_scripts import run, store_credentials
 
+from agent.content.duplication import use
 from agent.errors import StepError
 from agent.functions import registry
 from agent.functions.base import Outcome
@@ -29,6 +30,7 @@ from agent.reporting.exit_view import view_of
 from agent.reporting.html import exit_html
 from agent.running.context import TargetContext
 from agent.running.preflight import LookingAhead
+from agent.running.user_offboardings import SECURITY_PHASE, WRAPPER
 from agent.services import credentials
 from agent.services.microsoft import tokens
 from agent.services.rest import waiting
@@ -278,9 +280,9 @@ def test_a_deletion_follows_what_the_offboarding_found(both: Both, hybrid: Hybri
     assert refused.value.code == "no_stored_account"
 
 
-def test_the_look_before_the_run_and_its_exit_report_say_so(
-    installation: Installation, two_clients: Places, domain: Domain, hybrid: Hybrid
-) -> None:
+@pytest.fixture
+def number(installation: Installation, two_clients: Places, domain: Domain, hybrid: Hybrid) -> int:
+    """Dana's contact. Each client has its directory, Contoso its tenant."""
     store_credentials(installation, domain, two_clients)
     settings, secret = hybrid.credential
     credentials.add(
@@ -288,11 +290,46 @@ def test_the_look_before_the_run_and_its_exit_report_say_so(
         actor="tester",
     )  # fmt: skip
     with installation.database.session() as session:
-        person = Contact(client_id=two_clients.contoso, external_id="hr7", name="Dana", email=NAME)
+        person = Contact(
+            client_id=two_clients.contoso, external_id="hr7", name="Dana", email=NAME, termination_date="2020-01-01",
+            manager_email="mia@contoso.test",
+        )  # fmt: skip
         session.add(person)
         session.flush()
-        number = person.contact_id
-        assert number is not None
+        assert person.contact_id is not None
+        return person.contact_id
+
+
+@pytest.mark.parametrize("doubt", [None, short_name])
+def test_the_whole_offboarding_succeeds_and_nothing_is_escalated(
+    installation: Installation, hybrid: Hybrid, number: int, doubt: Callable[[Hybrid], None] | None
+) -> None:
+    for script in ("Active Directory - Lock Account", "Microsoft 365 - Security Actions"):
+        use(installation.content, "contoso", SECURITY_PHASE, script)
+    if doubt is not None:
+        doubt(hybrid)
+    tree = run(
+        installation, WRAPPER, number, termination_date="2020-01-01", employee_email=NAME, termination_type="voluntary",
+        backup_user_data="0", mobile_device_action="none",
+    )  # fmt: skip
+    of_directory = {s.state for s in tree.steps if (s.function or "").startswith("ad.")}
+    with installation.database.reading() as session:
+        document = exit_document(installation, session, tree.root.id)
+    assert not hybrid.dana.enabled
+    if doubt is None:
+        assert of_directory == {StepState.SKIPPED}
+        assert tree.root.state == RunState.SUCCEEDED, [(s.name, s.error) for s in tree.steps if s.error]
+        assert document["success"] is True and "escalation" not in document
+        assert {s["reason"] for s in document["skipped_steps"]} == {REASON}
+    else:
+        assert StepState.FAILED in of_directory and tree.root.state == RunState.PARTIAL
+        assert document["escalation"]["escalation_ticket"] and document["account_disabled"] is False
+
+
+def test_the_look_before_the_run_and_its_exit_report_say_so(installation: Installation, number: int) -> None:
+    with installation.database.reading() as session:
+        person = session.get(Contact, number)
+        assert person is not None
         session.expunge(person)
     ahead = LookingAhead(installation, person, {}, "ann")
     found = [f for n, p in FUNCTIONS.items() for f in _look(ahead, n, p)]
