@@ -20,6 +20,9 @@ from agent.model.administration import Credential
 from agent.model.base import new_id, utcnow
 from agent.model.places import Client, Computer, Contact, Location
 
+#: Without it the partner's scripts, not the client's own, would run from then on.
+SLUG_STAYS = "the slug of a client stays: its scripts, packages and roles are found by it; change the name instead"
+
 
 def add_client(
     session: Session, *, name: str, actor: str, external_id: str | None = None, slug: str | None = None
@@ -61,8 +64,13 @@ def add_contact(
 
 
 def change(session: Session, place: P, *, actor: str, **attributes: Any) -> P:
-    """Change columns of a place; old and new values go into the audit trail. Nothing differs: nothing is recorded."""
+    """Change columns of a place; old and new values go into the audit trail. Nothing differs: nothing is recorded.
+
+    Raises Conflict for another client's slug or external id, and for another slug of a client.
+    """
     values = checked(type(place), attributes)
+    if isinstance(place, Client) and values.get("slug", place.slug) != place.slug:
+        raise Conflict(SLUG_STAYS)
     if isinstance(place, Computer) and "credential_id" in values:
         _check_credential(session, values["credential_id"], place.client_id, place.location_id)
     _refuse_taken(session, type(place), values, place_id(place))

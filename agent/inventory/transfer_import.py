@@ -15,7 +15,7 @@ from agent.errors import ClientMismatch, Conflict, ImportLineError, NotFound, Us
 from agent.inventory.columns import near
 from agent.inventory.extra_fields import fields
 from agent.inventory.field_values import aliases_of, checked_value
-from agent.inventory.places import free_slug
+from agent.inventory.places import SLUG_STAYS, free_slug
 from agent.inventory.transfer_joining import CannotJoin, Joining
 from agent.inventory.transfer_kinds import FIELD_PREFIX, Kind
 from agent.inventory.transfer_managers import Managers
@@ -236,6 +236,9 @@ class Importer:
             self._fault(row.line, "location", "a move to another client needs the new location")
 
     def _check_slug(self, row: _Row) -> None:
+        if row.stored is not None and row.values["slug"] != row.stored.slug:
+            self._fault(row.line, "slug", SLUG_STAYS)
+            return
         owner = self._slugs.setdefault(row.values["slug"], row.values["external_id"])
         if owner != row.values["external_id"]:
             self._fault(row.line, "slug", f"the client {owner!r} has the slug {row.values['slug']!r} already")

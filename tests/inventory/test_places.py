@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import audit
-from agent.errors import ClientMismatch, Conflict, NotFound, UsageError
+from agent.errors import ClientMismatch, Conflict, ImportRefused, NotFound, UsageError
 from agent.installation import Installation
 from agent.inventory import groups, lookup, places, software
 from agent.inventory.local_facts import local_facts, register, stable_id
 from agent.inventory.software import SeenApplication
+from agent.inventory.transfer import import_file
 from agent.model.administration import Credential
 from agent.model.base import utcnow
 from agent.model.places import Client, Computer, Contact, Location, MaintenanceMode
@@ -94,6 +96,20 @@ def test_no_client_gets_the_folder_of_the_partner_default(db: Any) -> None:
             places.add_client(session, name="x", slug="partner", actor="ann")
         with pytest.raises(UsageError, match="default of all clients"):
             places.change(session, lookup.find(session, Client, "contoso"), actor="ann", slug="partner")
+
+
+def test_the_slug_of_a_client_stays(db: Any, tmp_path: Path) -> None:
+    """Its folder of scripts is called by it: under another slug the partner's scripts would run instead."""
+    file = tmp_path / "clients.csv"
+    with db.session() as session:
+        client = lookup.find(session, Client, "contoso")
+        with pytest.raises(Conflict, match="slug of a client stays"):
+            places.change(session, client, actor="ann", slug="other", name="Other")
+        file.write_text(f"external_id,name,slug\n{client.external_id},Other,other\n")
+        with pytest.raises(ImportRefused, match=r"clients.csv:2: slug: the slug of a client stays"):
+            import_file(session, "clients", file, actor="ann")
+        assert (client.slug, client.name) == ("contoso", "Contoso")
+        places.change(session, client, actor="ann", slug="contoso", name="Contoso GmbH")
 
 
 def test_adding_is_audited_and_checked(db: Any, any_two_clients: Places) -> None:
