@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from agent.errors import StepError
+from agent.functions.active_directory.cloud_only import CloudOnly
 from agent.functions.base import Context, Function, Outcome, Parameters
 
 #: Contacts whose account was restored, and contacts whose account cannot be.
@@ -27,6 +28,13 @@ class Take(Function[TakeParameters]):
     def do(self, context: Context, parameters: TakeParameters) -> Outcome:
         kept = {"account": parameters.account, "taken_at": "2026-01-01T00:00:00Z", "contact": context.target_id}
         return Outcome.succeeded(asked=parameters.account, object_guid=f"guid-{context.target_id}", snapshot=kept)
+
+
+class Absent(Take):
+    """The person has no account here, as a directory proves it."""
+
+    def do(self, context: Context, parameters: TakeParameters) -> Outcome:
+        return CloudOnly("cloud-only").skipped(parameters.account)
 
 
 class RestoreParameters(Parameters):

@@ -13,7 +13,7 @@ from test_rollback_record import offboard
 
 from agent.errors import StepError
 from agent.functions import registry
-from agent.functions.stored_accounts import stored_id
+from agent.functions.stored_accounts import stored_id, was_cloud_only
 from agent.installation import Installation
 from agent.inventory import places
 from agent.inventory.lookup import get
@@ -46,6 +46,30 @@ def test_the_plan_of_a_deletion_holds_what_was_offboarded(
     assert draft.targets[0].run.context["accounts"] == [
         {"system": "ad", "place": "", "asked": "john@contoso.example", "id": f"guid-{people.john}"}
     ]
+
+
+def test_the_plan_of_a_deletion_holds_who_was_cloud_only(
+    any_installation: Installation, people: People, engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, "ad.snapshot", "snapshot_functions:Absent")
+    script = CHILDREN["close_account"]
+    monkeypatch.setitem(CHILDREN, "close_account", script.replace("steps:\n", f"steps:\n{SNAPSHOT}"))
+    write_children(any_installation)
+    offboard(any_installation, engine, "john@contoso.example", backup=True)
+    with any_installation.database.session() as session:
+        session.execute(update(ContactOffboarding).values(retention_until=utcnow() - timedelta(days=1)))
+    draft = draft_plan(any_installation, [RunRequest(DELETION, "contact", people.john)], PlanOrigin("ann"))
+    plan = draft.targets[0].run.context
+    assert plan["accounts"] == [{"system": "ad", "place": "", "asked": "john@contoso.example", "id": ""}]
+    context: Any = SimpleNamespace(plan=plan)
+    assert was_cloud_only(context, "ad") and not was_cloud_only(context, "m365")
+    with pytest.raises(StepError) as none:
+        stored_id(context, "ad", "", "john@contoso.example", is_id=False)
+    assert none.value.code == "no_stored_account"
+    # Once the offboarding acted on an account there, that one counts.
+    plan["accounts"].append({"system": "ad", "place": "", "asked": "john@contoso.example", "id": ONE})
+    assert not was_cloud_only(context, "ad")
+    assert stored_id(context, "ad", "", "john@contoso.example", is_id=False) == ONE
 
 
 def account(key: str, asked: str = "john@x.test", place: str = "t1", system: str = "m365") -> dict[str, str]:
