@@ -24,7 +24,7 @@ from agent import audit
 from agent.errors import Conflict, NotFound, SettingsError, StepError, UsageError
 from agent.failure_types import BACKUP_STORAGE_UNAVAILABLE
 from agent.functions import exit_people as people
-from agent.functions.base import Context, Function, Outcome
+from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.exit_facts import second
 from agent.functions.failures import failure
@@ -36,6 +36,8 @@ from agent.services.backup_places import open_store
 from agent.services.backup_stores import BackupStore, StoreUnavailable
 
 GIGABYTE = 1024**3
+#: What a preflight's findings are about.
+SUBJECT = "backup"
 
 
 @contextmanager
@@ -87,6 +89,22 @@ def completed(context: Context, name: str) -> dict[str, Any] | None:
         raise _damaged(backup, faults)
     # The worker may have ended between the manifest and its record.
     return _fields(store.location, manifest) if digest else _recorded(context, store.location, manifest)
+
+
+def findings(context: PreflightContext) -> list[Finding]:
+    """Whether the store of the backups is there, before anything changes; asked once, and nothing is written."""
+
+    def ask() -> list[Finding]:
+        location = (context.plan.get("inputs") or {}).get("backup_location", {}).get("value")
+        with _typed():
+            store = open_store(context.installation, location or None, context.client_id)
+            store.names("preflight/0")
+        return [Finding("info", SUBJECT, f"the backup store is there: {store.location}")]
+
+    try:
+        return list(context.once(("backup store",), ask))
+    except StepError as error:
+        return [Finding.of(SUBJECT, error)]
 
 
 def _name_of(context: Context, name: str) -> str:

@@ -12,8 +12,8 @@ from sqlmodel import col, select
 from agent.content.definitions import ScriptDefinition
 from agent.content.loaded import from_content
 from agent.database import Database
-from agent.errors import ClientMismatch, NotFound, StepError, UsageError
-from agent.failure_types import MANAGER_NOT_FOUND
+from agent.errors import ClientMismatch, Conflict, NotFound, StepError, UsageError
+from agent.failure_types import MANAGER_NOT_FOUND, PERMISSION_DENIED
 from agent.functions.base import BodyResult, FinishedStep
 from agent.installation import Installation
 from agent.inventory.contacts import manager_address
@@ -150,12 +150,18 @@ class TargetContext:
         return value
 
     def credential(self, kind: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
-        """Settings and secrets of the nearest credential of a kind, None if there is none."""
+        """Settings and secrets of the nearest credential of a kind, None if there is none. Raises StepError for several."""
         location = self.places.get("location") or {}
         with self.installation.database.reading() as session:
-            found = credentials.nearest(
-                session, kind, client_id=self.client_id, location_id=location.get("location_id")
-            )
+            try:
+                found = credentials.nearest(
+                    session, kind, client_id=self.client_id, location_id=location.get("location_id")
+                )
+            except Conflict as error:
+                raise StepError(
+                    str(error), type=PERMISSION_DENIED, code="ambiguous_credential",
+                    remediation="Remove all but one: exeunt credential list, exeunt credential remove; then retry the run",
+                ) from error  # fmt: skip
             if found is None:
                 return None
             opened = credentials.open_secret(self.installation, found)

@@ -274,7 +274,8 @@ def _nearest(found: Sequence[Credential], what: str) -> Credential | None:
     if len(candidates) > 1:
         names = ", ".join(repr(c.name) for c in candidates)
         raise Conflict(
-            f"there are several credentials {what} in one scope ({names}): set the one to use on the computer"
+            f"there are several credentials {what} in one scope ({names}): remove all but one, or set the one "
+            "to use on the computer where it is about one"
         )
     return candidates[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +159,33 @@ def test_licences_that_go_without_a_look_at_the_mailbox_are_told(look: Look) -> 
     assert "it is deleted 30 days after its last licence" in said(look(**goes), "warning")
     # While mail is forwarded the licence stays.
     assert "30 days" not in said(look(**{**goes, "maintain_email_forwarding": True}), "warning")
+
+
+def test_a_backup_store_that_is_not_there_is_found_before_it_is_needed(
+    look: Look, installation: Installation, tmp_path: Path
+) -> None:
+    for script in ("Backup Mailbox", "Backup OneDrive"):
+        use(installation.content, "contoso", "User Offboarding - 3 Data Preservation and Transfer", f"Microsoft 365 - {script}")
+    backup = {f.severity: f.message for f in look().findings if f.subject == "backup"}
+    assert "there is no backup location" in backup.pop("error") and not backup
+    folder = tmp_path / "share"
+    [missing] = [f for f in look(backup_location=str(folder)).findings if f.subject == "backup"]
+    assert missing.severity == "error" and str(folder) in missing.message and missing.remediation
+    folder.mkdir()
+    [there] = [f for f in look(backup_location=str(folder)).findings if f.subject == "backup"]
+    assert there.severity == "info" and not list(folder.iterdir())
+    assert [f for f in look(backup_user_data=False).findings if f.subject == "backup"] == []
+    assert [f for f in look("fabrikam").findings if f.subject == "backup"] == [], "it lists no backup"
+
+
+def test_two_credentials_in_one_scope_are_a_finding(
+    look: Look, installation: Installation, two_clients: Any, server: Server, app_certificate: str
+) -> None:
+    credentials.add(
+        installation, kind="microsoft365", name="another", client_id=two_clients.contoso,
+        settings=server.settings(server.tenants[0]), secret={"certificate": app_certificate}, actor="tester",
+    )  # fmt: skip
+    errors = [f for f in look().findings if f.severity == "error"]
+    assert errors and all("several credentials of the kind 'microsoft365'" in f.message for f in errors)
+    assert all("Remove all but one" in str(f.remediation) for f in errors)
+    assert look("fabrikam").errors == 0

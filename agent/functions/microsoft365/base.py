@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 
 from agent.errors import AnswerLost, StepError
 from agent.failure_types import ACCOUNT_NOT_FOUND, INTEGRATION_ERROR, PERMISSION_DENIED
+from agent.functions import backups
 from agent.functions.base import Context, Finding, Function, Outcome, PreflightContext
 from agent.functions.base import Parameters as BaseParameters
 from agent.functions.confirming import FIRST_LOOK as FIRST_LOOK
@@ -165,8 +166,9 @@ class UserFunction(Function[P]):
         return list(context.once(("m365", "rights", self.name), ask))
 
     def preflight(self, context: PreflightContext, parameters: P) -> list[Finding]:
-        """The account as the tenant has it; asked once for all steps about the same account."""
-        return list(context.once(("m365", "account", parameters.user), lambda: self._looked(context, parameters)))
+        """The account as the tenant has it, and the store of a backup; asked once for all steps about the same."""
+        store = backups.findings(context) if self.backs_up else []
+        return [*store, *context.once(("m365", "account", parameters.user), lambda: self._looked(context, parameters))]
 
     def _looked(self, context: PreflightContext, parameters: P) -> list[Finding]:
         user = account_ahead(context, parameters.user)
