@@ -136,6 +136,8 @@ def gather(steps: Iterable[FinishedStep], table: Mapping[str, Row]) -> Facts:
             facts.not_reached.append(_not_reached(step, row))
         elif step.state in NOT_DONE:
             said = described(_error(step))
+            # Whatever kept it from being done: somebody may still get in.
+            said = replace(said, critical=said.critical or row.closes_account)
             facts.failed.append(FailedStep(row.step, step.label, said, step.finished_at, row.keeps_data))
         if step.state != StepState.SKIPPED:
             _take(facts, step, row)

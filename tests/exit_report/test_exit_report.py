@@ -206,6 +206,15 @@ def test_a_failure_in_full(people: Any, two_clients: Any) -> None:
     assert document["summary"]["offboarding_completion_percentage"] == 25
 
 
+@pytest.mark.parametrize("state", ["failed", "unknown"])
+def test_an_account_that_may_be_open_is_critical_whatever_the_error(people: Any, two_clients: Any, state: str) -> None:
+    lost = {"type": "unreachable", "code": None, "message": "no answer", "critical": False}
+    steps = [("m365.disable_sign_in", state, None, lost), ("m365.clear_manager", state, None, lost)]
+    document = document_of(people, people.run(people.contact(two_clients.contoso), steps))
+    assert [f["critical"] for f in document["failed_steps"]] == [True, False]
+    assert document["critical_failures"] == 1 and document["audit_trail"]["all_critical_steps_successful"] is False
+
+
 def test_a_step_that_was_not_reached_is_not_done(people: Any, two_clients: Any) -> None:
     from agent.model.runs import RunStep
 
@@ -533,7 +542,8 @@ def test_whatever_the_steps_came_to_fits_the_schema(people: Any, two_clients: An
     assert len(document.get("not_reached_steps", [])) == len(missed)
     if undone:
         assert document["success"] is False
-        assert document["critical_failures"] == sum(described(s[3]).critical for s in failed)
+        closers = {name for name, row in TABLE.items() if row.closes_account}
+        assert document["critical_failures"] == sum(described(s[3]).critical or s[0] in closers for s in failed)
     assert sum(s[1] == "succeeded" for s in steps) == len(document.get("completed_steps", [])) or not undone
     exit_html(view_of(document, "Contoso"))
 
