@@ -6,10 +6,12 @@ Order of precedence: environment (`EXEUNT_...`), then `<workspace>/exeunt.env`, 
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from dotenv.parser import parse_stream
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -147,6 +149,7 @@ def load_settings(workspace: Path | str | None = None) -> Settings:
     Raises SettingsError with the name of the setting that is wrong.
     """
     folder = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or DEFAULT_WORKSPACE).absolute()
+    _check_file(folder / "exeunt.env")
     try:
         return Settings(_env_file=folder / "exeunt.env", workspace=folder)
     except ValidationError as error:
@@ -156,3 +159,30 @@ def load_settings(workspace: Path | str | None = None) -> Settings:
             for e in error.errors()
         )
         raise SettingsError(f"settings of {folder}: {details}") from None
+
+
+def is_setting(variable: str) -> bool:
+    """Whether a variable `EXEUNT_...` means something to us; case does not count."""
+    name = variable.upper().removeprefix("EXEUNT_")
+    return name == "USER" or name.lower() in Settings.model_fields
+
+
+def _check_file(file: Path) -> None:
+    """Raise SettingsError for a line that would be ignored: so a mistyped name could leave out a guardrail unseen."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            lines = list(parse_stream(stream))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {type(error).__name__}") from error
+    for line in lines:
+        where = f"{file}:{line.original.line}"
+        # What stands there is left out on purpose: it may be a password.
+        if line.error or (line.key is not None and line.value is None):
+            raise SettingsError(f"{where}: this line cannot be read: write NAME='value'")
+        if line.key is not None and line.key.upper().startswith("EXEUNT_") and not is_setting(line.key):
+            known = [f"EXEUNT_{name.upper()}" for name in Settings.model_fields]
+            near = get_close_matches(line.key.upper(), known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{where}: there is no setting {line.key}{hint}")

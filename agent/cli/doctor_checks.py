@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv import dotenv_values
 from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 
@@ -32,7 +31,7 @@ from agent.monitoring.listing import is_enabled
 from agent.running.checking import check as check_content
 from agent.running.liveness import Liveness
 from agent.services import key_rotation, properties
-from agent.settings import Settings
+from agent.settings import is_setting
 
 State = Literal["ok", "warning", "fault"]
 _ROOM = 200 * 1024 * 1024
@@ -86,11 +85,10 @@ def workspace(caller: Caller) -> Iterator[Finding]:
         raise SettingsError(f"there is no workspace at {folder}: run `exeunt init`")
     yield Finding("workspace", "ok", str(folder))
     yield from _permissions(folder)
-    unknown = sorted(_unknown_settings(folder))
+    unknown = sorted(_unknown_settings())
     if unknown:
-        yield Finding(
-            "settings", "warning", f"not known and ignored: {', '.join(unknown)}", "correct the spelling in exeunt.env"
-        )
+        what = f"not known and ignored: {', '.join(unknown)}"
+        yield Finding("settings", "warning", what, "correct the spelling in the environment")
     free = shutil.disk_usage(folder).free
     room: State = "ok" if free >= _ROOM else "warning"
     yield Finding("disk", room, f"{free // 1024 // 1024} MB free", "make room, or reports and output will be cut")
@@ -114,11 +112,9 @@ def _permissions(folder: Path) -> Iterator[Finding]:
             )
 
 
-def _unknown_settings(folder: Path) -> Iterator[str]:
-    known = {f"EXEUNT_{name.upper()}" for name in Settings.model_fields} | {"EXEUNT_USER", "_EXEUNT_COMPLETE"}
-    for name in (*dotenv_values(folder / "exeunt.env", interpolate=False), *os.environ):
-        if name.upper().startswith("EXEUNT_") and name.upper() not in known:
-            yield name
+def _unknown_settings() -> Iterator[str]:
+    """Variables that look like settings. In the file of the workspace such a name is refused."""
+    return (name for name in os.environ if name.upper().startswith("EXEUNT_") and not is_setting(name))
 
 
 def database(caller: Caller) -> Iterator[Finding]:

@@ -205,9 +205,25 @@ class TestWorkspace:
         (cli.workspace / "secrets.key").chmod(0o644)
         assert "chmod 600" in cli("credential", "add", "x", "--kind", "ssh", "--no-secret", expect=2).stderr
 
-    def test_a_mistyped_setting_is_told_by_doctor(self, cli: Cli) -> None:
-        with (cli.workspace / "exeunt.env").open("a") as file:
-            file.write("EXEUNT_SMPT_HOST='mail.example.net'\n")
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("EXEUNT_REQUIRE_APROVAL='true'", "EXEUNT_REQUIRE_APROVAL; did you mean EXEUNT_REQUIRE_APPROVAL?"),
+            ("EXEUNT_REQUIRE_APPROVAL true", "write NAME='value'"),
+            ("EXEUNT_REQUIRE_APPROVAL", "write NAME='value'"),
+        ],
+    )
+    def test_no_guardrail_is_left_out_by_a_typo_in_the_settings(self, fleet: Cli, line: str, told: str) -> None:
+        with (fleet.workspace / "exeunt.env").open("a") as file:
+            file.write(f"# Mine\n{line}\n")
+        number = len((fleet.workspace / "exeunt.env").read_text().splitlines())
+        result = fleet("monitor", "run", "Offboarding", "--yes", expect=2)
+        only_one_error(result.stderr)
+        assert f"exeunt.env:{number}: " in result.stderr and told in result.stderr
+        assert told in {f["check"]: f["what"] for f in fleet.json("doctor", expect=1)}["workspace"]
+
+    def test_a_mistyped_variable_is_told_by_doctor(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EXEUNT_SMPT_HOST", "mail.example.net")
         assert "EXEUNT_SMPT_HOST" in cli("doctor").stdout
 
 
