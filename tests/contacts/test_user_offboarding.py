@@ -242,7 +242,7 @@ def test_a_default_flag_is_refused_and_only_that_of_people(
 ) -> None:
     default = "INSERT INTO extrafielddata (extrafieldid, id, value) SELECT id, 0, '1' FROM extrafield WHERE name = :n"
     sql(any_installation, default, n="Offboard Computer")
-    plan(any_installation, at=(utcnow() + timedelta(seconds=1)).isoformat())
+    plan(any_installation, at=(utcnow() + timedelta(hours=1)).isoformat())
     sql(any_installation, "UPDATE contact_offboarding SET scheduled_for = :t", t=_stored(any_installation, -60))
     assert monitor(any_installation, engine).refusals == ()
     sql(any_installation, default, n="Offboard Contact")
@@ -378,7 +378,7 @@ def test_a_client_without_a_security_list_is_refused_and_found_again(
     any_installation: Installation, people: People, engine: PlayedEngine, done: Done
 ) -> None:
     write_children(any_installation, {PHASE_3: ["Keep Data"]})
-    plan(any_installation, at=(utcnow() + timedelta(seconds=1)).isoformat())
+    plan(any_installation, at=(utcnow() + timedelta(hours=1)).isoformat())
     sql(any_installation, "UPDATE contact_offboarding SET scheduled_for = :t", t=_stored(any_installation, -60))
     found = monitor(any_installation, engine)
     assert found.stored is None and "1 Initial Security Actions" in found.skipped[0]["reason"]
@@ -588,12 +588,13 @@ def test_the_retention_counts_from_the_last_day_of_who_is_offboarded_before_it(
     any_installation: Installation, people: People, engine: PlayedEngine
 ) -> None:
     """Else the account would be deleted earlier than that of somebody who was offboarded in time."""
-    row_id = plan(any_installation, termination_date=day(20))
+    last = day(20)
+    row_id = plan(any_installation, termination_date=last)
     offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
     engine.work()
     row = row_of(any_installation, people.john)
     assert row.retention_until is not None and row.forwarding_until is not None and row.closed_at is not None
-    assert row.retention_until == day_begins(day(20)) + timedelta(days=90)
+    assert row.retention_until == day_begins(last) + timedelta(days=90)
     assert (row.forwarding_until - row.closed_at).days == 90
 
 
@@ -609,18 +610,19 @@ def test_an_offboarding_that_is_repeated_asks_nobody_twice(
                 found.setdefault(task.matter, []).append((task.state, task.due))
         return found
 
-    row_id = plan(any_installation, termination_date=day(20), it_offboarding_checklist_template="Wipe desk; Archive")
+    days = day(20), day(21)
+    row_id = plan(any_installation, termination_date=days[0], it_offboarding_checklist_template="Wipe desk; Archive")
     for again in range(2):
         offboardings.run_now(any_installation, engine, [row_id], actor="ann")  # type: ignore[arg-type]
         engine.work()
-        assert tasks()["keys"] == [("open", day(20 + again))]
+        assert tasks()["keys"] == [("open", days[again])]
         assert len(tasks()["checklist"]) == 2
         with any_installation.database.session() as session:
             for task in manual_tasks.list_tasks(session, contact_id=people.john, state="open"):
                 if task.matter == "badge":
                     manual_tasks.close(session, task.id or 0, actor="ann")
             row = get(session, ContactOffboarding, row_id)
-            row.inputs = {**row.inputs, "termination_date": day(21)}
+            row.inputs = {**row.inputs, "termination_date": days[1]}
             session.add(row)
     assert [state for state, _ in tasks()["badge"]] == ["done"]
 
