@@ -40,7 +40,7 @@ def test_many_results_at_once_make_one_ticket(installation: Installation, two_cl
 
     def tell(n: int) -> int | None:
         with installation.database.session() as session:
-            together.wait(timeout=30)
+            together.wait(timeout=120)
             return tickets.open_or_comment(
                 session, key="offboarding:computer:1", client_id=two_clients.contoso, run_id=f"run{n}",
                 subject="status", body="a\x00b \ud800", author="system",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import free_port
+from peers import kept_port
 
 from agent.installation import Installation
 from agent.secrets import create_key
@@ -131,9 +131,12 @@ def mail_server() -> Iterator[MailServer]:
     running: list[Controller] = []
 
     def start(*, tls: ssl.SSLContext | None = None, **keywords: Any) -> Post:
-        post = Post(free_port())
-        controller = Controller(post, hostname="127.0.0.1", port=post.port, ssl_context=tls, **keywords)
-        controller.start()
+        with kept_port() as port:
+            post = Post(port)
+            controller = Controller(
+                post, hostname="127.0.0.1", port=port, ssl_context=tls, ready_timeout=120, **keywords
+            )
+            controller.start()
         running.append(controller)
         return post
 

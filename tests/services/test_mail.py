@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from peers import free_port
+from peers import kept_port
 
 from agent.errors import Conflict, NotFound
 from agent.installation import Installation
@@ -103,13 +103,14 @@ def test_without_a_mail_server_it_is_kept_with_that_reason(installation: Install
 def test_a_refused_connection_is_tried_again_later_and_given_up_in_the_end(
     installation: Installation, with_mail: Make
 ) -> None:
-    sender = with_mail(smtp_port=free_port())
-    identity = queue(sender)
-    now = utcnow()
-    assert mail.deliver(sender, now=now).waiting == (identity,)
-    assert mail.deliver(sender, now=now) == mail.Delivered()  # not before its time
-    for attempt in range(2, mail.MAX_ATTEMPTS + 1):
-        outcome = mail.deliver(sender, now=now + timedelta(days=attempt))
+    with kept_port() as nobody:
+        sender = with_mail(smtp_port=nobody)
+        identity = queue(sender)
+        now = utcnow()
+        assert mail.deliver(sender, now=now).waiting == (identity,)
+        assert mail.deliver(sender, now=now) == mail.Delivered()  # not before its time
+        for attempt in range(2, mail.MAX_ATTEMPTS + 1):
+            outcome = mail.deliver(sender, now=now + timedelta(days=attempt))
     assert outcome.failed == (identity,)
     stored = row(sender, identity)
     assert stored.attempts == mail.MAX_ATTEMPTS and "no connection to the mail server" in str(stored.error)

@@ -89,11 +89,11 @@ def at_once(act: object) -> None:
     barrier = threading.Barrier(4)
 
     def run() -> None:
-        barrier.wait(30)
+        barrier.wait(120)
         act()  # type: ignore[operator]
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
