@@ -155,13 +155,13 @@ class TestDebian:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             removing = subprocess.Popen(
                 ["sh", "-c", script_text()],
-                env={**os.environ, "EXEUNT_NAME": name, "EXEUNT_MODE": "remove", "EXEUNT_LOCK_SECONDS": "60"},
+                env={**os.environ, "EXEUNT_NAME": name, "EXEUNT_MODE": "remove", "EXEUNT_LOCK_SECONDS": "240"},
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
             assert removing.stderr is not None
             assert "lock" in removing.stderr.readline()
             assert packages.installed(name)
-        removing.communicate(timeout=60)
+        removing.communicate(timeout=240)
         assert removing.returncode == 0
         assert not packages.installed(name)
         assert context.calls == []
