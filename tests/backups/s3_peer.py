@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from peers import free_port
+from peers import kept_port
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _Passing(BaseHTTPRequestHandler):
             text = f"<Error><Code>{chosen[1]}</Code><Message>no</Message></Error>".encode()
             self._answer(chosen[0], {"content-type": "application/xml"}, text)
             return
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k != "Expect"})
         answer = connection.getresponse()
         content = answer.read()
@@ -98,21 +98,26 @@ class _Passing(BaseHTTPRequestHandler):
 @contextmanager
 def moto() -> Iterator[int]:
     """The port of a store of its own."""
-    port = free_port()
+    with kept_port() as port, _moto(port):
+        yield port
+
+
+@contextmanager
+def _moto(port: int) -> Iterator[None]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(process, port)
-            yield port
+            yield
         finally:
             process.terminate()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             connection.request("GET", "/moto-api/")
             connection.getresponse().read()
             return

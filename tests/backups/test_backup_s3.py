@@ -39,7 +39,7 @@ def relay(port: int) -> Iterator[Relay]:
     """Two empty buckets behind it: ours and theirs."""
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/moto-api/reset")
     connection.getresponse().read()
     with relaying(port) as relay:
@@ -57,7 +57,7 @@ def box() -> SecretBox:
 
 
 def settings(relay: Relay, bucket: str = "ours") -> dict[str, Any]:
-    return {"bucket": bucket, "key_id": "AKIDCONTOSO", "endpoint": relay.url, "answer_seconds": 5}
+    return {"bucket": bucket, "key_id": "AKIDCONTOSO", "endpoint": relay.url, "answer_seconds": 60}
 
 
 @pytest.fixture
