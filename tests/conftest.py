@@ -29,11 +29,17 @@ hypothesis_settings.load_profile("exeunt")
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
-    """No setting of the person who runs the tests reaches them, nor what is made once for all of them."""
+    """No setting of the person who runs the tests reaches them, nor what is made once for all of them.
+
+    Servers of the tests are on loopback, where the network's proxy, if there is one, does not reach them.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name in list(os.environ):
             if name.startswith("EXEUNT_"):
                 environment.delenv(name)
+        for name in ("NO_PROXY", "no_proxy"):
+            others = os.environ.get(name)
+            environment.setenv(name, ",".join(["127.0.0.1", "localhost", *([others] if others else [])]))
         yield
 
 
