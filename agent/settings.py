@@ -6,6 +6,7 @@ Order of precedence: environment (`EXEUNT_...`), then `<workspace>/exeunt.env`, 
 from __future__ import annotations
 
 import os
+from datetime import date, datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -126,6 +127,10 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The time zone in which the hours and days of windows are meant. What is stored is UTC."""
         return time_zone(self.time_zone)
+
+    def day_of(self, moment: datetime) -> date:
+        """The day of an aware time, by the calendar of the installation's time zone."""
+        return moment.astimezone(self.zone).date()
 
     @cached_property
     def inventory_url(self) -> str:

@@ -42,7 +42,7 @@ def list_tasks(
         found = manual_tasks.list_tasks(
             session, client_id=client_id, state=state, limit=limit,
             contact_id=place_id(find_person(session, client_id, contact)) if contact else None,
-            overdue_on=utcnow().date() if overdue else None,
+            overdue_on=caller.settings.day_of(utcnow()) if overdue else None,
         )  # fmt: skip
     if as_json:
         show_json(found)

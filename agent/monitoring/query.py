@@ -57,13 +57,14 @@ def parameter(name: str, settings: Settings, now: datetime) -> Any:
 
     `now`; `online_since`: a later contact means online; `offline_expired`: an earlier contact means offline too long;
     `minutes_ago_30`, `days_ahead_7` (seconds, minutes, hours, days): times; `today`, `today_plus_7`, `today_minus_7`:
-    dates as text `2026-01-31`, as extra fields hold them; `today_everywhere`: the date that has begun in every time zone.
+    dates of the installation's time zone as text `2026-01-31`, as extra fields hold them; `today_everywhere`: the date that
+    has begun in every time zone.
     """
     known = {
         "now": now,
         "online_since": now - timedelta(seconds=settings.online_seconds),
         "offline_expired": now - timedelta(days=settings.offline_expiry_days),
-        "today": now.date().isoformat(),
+        "today": settings.day_of(now).isoformat(),
         "today_everywhere": (now - timedelta(hours=12)).date().isoformat(),
     }
     if name in known:
@@ -74,7 +75,8 @@ def parameter(name: str, settings: Settings, now: datetime) -> Any:
             return now - distance if found[2] == "ago" else now + distance
         if found := _DATES.fullmatch(name):
             days = timedelta(days=int(found[2]))
-            return (now.date() + days if found[1] == "plus" else now.date() - days).isoformat()
+            today = settings.day_of(now)
+            return (today + days if found[1] == "plus" else today - days).isoformat()
     except OverflowError:
         raise MonitorQueryError(f"the query's parameter :{name} is beyond the calendar") from None
     raise MonitorQueryError(

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from command_line import Cli
+
+from agent.access.principal import local_principal
+from agent.cli import task
+from agent.installation import open_installation
+from agent.web.api import desk
 
 
 @pytest.mark.parametrize(
@@ -38,3 +44,19 @@ def test_the_setting_is_read_from_the_workspace_and_shown_with_hours(cli: Cli) -
     cli("inventory", "add-computer", "PC1", "--location", "Contoso/HQ")
     said = cli("inventory", "no-alerts", "--computer", "PC1", "--window", "22:00-06:00").stdout
     assert said == "Contoso/HQ/PC1: alerts, only 22:00 to 06:00 Europe/Berlin\n"
+
+
+@pytest.mark.parametrize(("zone", "overdue"), [("UTC", 0), ("Pacific/Auckland", 1), ("Pacific/Honolulu", 0)])
+def test_a_task_is_overdue_when_its_day_is_over_there(
+    fleet: Cli, monkeypatch: pytest.MonkeyPatch, zone: str, overdue: int
+) -> None:
+    """At the command line and by the API; 13:00 in UTC is tomorrow in Auckland."""
+    monkeypatch.setenv("EXEUNT_TIME_ZONE", zone)
+    for module in (task, desk):
+        monkeypatch.setattr(module, "utcnow", lambda: datetime(2026, 1, 31, 13, tzinfo=UTC))
+    fleet("inventory", "add-contact", "Jo", "--client", "contoso", "--email", "jo@contoso.example")
+    fleet("task", "add", "Collect the keys", "--contact", "jo@contoso.example", "--due", "2026-01-31")
+    assert len(fleet.json("task", "list", "--overdue")) == overdue
+    here = open_installation(fleet.workspace)
+    assert len(desk.list_tasks(here, local_principal("ann"), overdue=True, limit=50).items) == overdue
+    here.database.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -135,6 +137,21 @@ def test_parameters(any_installation: Installation, any_two_clients: object) -> 
     assert [tuple(r) for r in rows] == [("CONTOSO-PC1", "12:30 :now %s %"), ("FABRIKAM-PC1", "12:30 :now %s %")]
     assert ":online_since" in refused(any_installation, "SELECT name FROM computers WHERE name = :nobody")
     assert "calendar" in refused(any_installation, "SELECT name FROM computers WHERE lastcontact < :days_ago_999999")
+
+
+@pytest.mark.parametrize(
+    ("zone", "today"), [("UTC", "2026-02-28"), ("Europe/Berlin", "2026-03-01"), ("America/Los_Angeles", "2026-02-28")]
+)
+def test_today_is_a_day_of_the_installations_time_zone(
+    any_installation: Installation, any_two_clients: object, monkeypatch: pytest.MonkeyPatch, zone: str, today: str
+) -> None:
+    monkeypatch.setattr(Settings, "zone", ZoneInfo(zone))
+    query = Query(
+        "SELECT name FROM computers WHERE name = 'CONTOSO-PC1' AND :today = :expected AND :today_minus_1 < :expected "
+        "AND :today_plus_1 > :expected AND :today_everywhere = '2026-02-28'", {"expected": today},
+    )  # fmt: skip
+    late = datetime(2026, 2, 28, 23, 30, tzinfo=UTC)
+    assert len(run_query(any_installation.database, query, now=late).rows) == 1
 
 
 def test_an_own_value_is_bound_and_not_read_as_sql(any_installation: Installation, any_two_clients: object) -> None:

@@ -262,8 +262,8 @@ def list_tasks(
     seen_client(who, client_id)
     with here.database.reading() as session:
         found = desk.tasks(
-            session, who.clients(), overdue_on=utcnow().date() if overdue else None, after=after, limit=limit,
-            client_id=client_id, contact_id=contact_id, run_id=run_id, state=state,
+            session, who.clients(), overdue_on=here.settings.day_of(utcnow()) if overdue else None, after=after,
+            limit=limit, client_id=client_id, contact_id=contact_id, run_id=run_id, state=state,
         )  # fmt: skip
         return Page(items=[TaskOut.model_validate(t) for t in found.items], next=found.next)
 
