@@ -21,6 +21,8 @@ _OF_APPLICATION: Mapping[str, StepState] = {
 
 #: Remark on what was looked for and not found: it counts as removed, but nobody shall think that it was here.
 ABSENT = "was not installed"
+#: Remark on what succeeded without anything that could tell whether it worked, such as a body without `verify`.
+UNVERIFIED = "not verified"
 #: The function that asks a package's criteria.
 CRITERIA = "package.check_criteria"
 
@@ -76,6 +78,11 @@ def absent_names(result: Mapping[str, Any], label: str) -> list[str]:
     """What a step with this result and label looked for and did not find."""
     applications = result.get("applications") or ()
     return [str(a["name"]) for a in applications if _absent(a)] or ([label] if _absent(result) else [])
+
+
+def unverified(state: str, result: Mapping[str, Any] | None) -> bool:
+    """Whether a step with this state and result succeeded without anything that could tell whether it worked."""
+    return state == StepState.SUCCEEDED and (result or {}).get("verified") is False
 
 
 def _absent(result: Mapping[str, Any]) -> bool:

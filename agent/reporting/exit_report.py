@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from agent.errors import Conflict, ExeuntError, NotFound, UsageError
 from agent.functions import exit_people as people
@@ -32,6 +33,10 @@ from agent.reporting.exit_summary import completion, estimated_completion, savin
 from agent.running.tree import RunTree, load_tree
 from agent.services.tickets import storable
 
+#: The action of the audit trail that says that a report was written.
+ACTION = "report.write"
+#: The formats, the first for people first.
+FORMATS_FOR_PEOPLE = ("pdf", "html", "json")
 #: The function that asks for the return of equipment.
 RETURN_LIST = "assets.create_return_list"
 #: The function that sets devices back to how they left the factory.
@@ -60,11 +65,13 @@ class _Subject:
 def exit_document(
     installation: Installation, session: Session, run_id: str, *, location: str | None = None
 ) -> dict[str, Any]:
-    """The report of a finished run on a contact, as plain JSON. `location`: where it is about to be stored.
+    """The report of a finished run on a contact, as plain JSON. `location`: where it is about to be stored; None: where
+    it was stored last, if it was.
 
     Raises NotFound; UsageError when the run is not about a person; Conflict while it goes on; ReportFault.
     """
     subject = _subject(session, finished_run(session, run_id))
+    location = location or _stored(session, run_id)
     document = _filled(_schema(), _sections(installation, session, subject, location))
     skipped = _skipped(subject.tree)
     more = error_fields(subject.facts, subject.tree, document) | ({"skipped_steps": skipped} if skipped else {})
@@ -226,6 +233,18 @@ def _compliance(session: Session, subject: _Subject, location: str | None) -> di
         "legal_hold": subject.kept.legal_hold,
         "exit_interview_completed": _exit_interview(subject),
     }
+
+
+def _stored(session: Session, run_id: str) -> str | None:
+    """Where the report lies that was written last, in the first format for people; None when none was."""
+    written = select(AuditEntry).where(
+        AuditEntry.object_kind == "run", AuditEntry.object_id == run_id, AuditEntry.action == ACTION
+    )
+    entry = session.exec(written.order_by(col(AuditEntry.sequence).desc())).first()
+    if entry is None:
+        return None
+    names = sorted(entry.details["sha256"], key=lambda name: FORMATS_FOR_PEOPLE.index(name.rpartition(".")[2]))
+    return str(Path(entry.details["folder"]) / names[0])
 
 
 def _audit_trail(subject: _Subject) -> dict[str, Any]:

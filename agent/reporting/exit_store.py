@@ -26,15 +26,13 @@ from agent.model.runs import RunState, ScriptRun
 from agent.model.tickets import Notification
 from agent.reporting import pdf
 from agent.reporting.evidence import write_report
-from agent.reporting.exit_report import ReportFault, exit_document, finished_run
+from agent.reporting.exit_report import ACTION, ReportFault, exit_document, finished_run
 from agent.reporting.exit_view import View, view_of
 from agent.reporting.html import exit_html
 from agent.services import tickets
 
 log = structlog.get_logger()
 FORMATS = ("json", "html", "pdf")
-#: The action of the audit trail that says that a report was written.
-ACTION = "report.write"
 #: So long a finished run's report waits for the run's mails, so that it tells what became of them.
 MAIL_PATIENCE = timedelta(minutes=15)
 _ACTOR = "exit report"

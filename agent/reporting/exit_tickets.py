@@ -13,7 +13,7 @@ from agent.model.contacts import ContactOffboarding, ManualTask
 from agent.model.places import Equipment
 from agent.model.runs import RunState, ScriptRun
 from agent.model.tickets import Ticket
-from agent.reporting.exit_store import ACTION
+from agent.reporting.exit_report import ACTION
 from agent.services import tickets
 
 _ACTOR = "exit report"

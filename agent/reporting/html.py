@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from agent.functions.results import absent_names
+from agent.functions.results import absent_names, unverified
 from agent.reporting.exit_view import View
-from agent.reporting.words import duration_text, moment_text, result_titles, stamp_text, state_word
+from agent.reporting.words import duration_text, moment_text, stamp_text, state_word, titles_of
 
 
 def run_html(document: Mapping[str, Any]) -> str:
@@ -36,5 +36,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"moment": moment_text, "stamp": stamp_text, "state": state_word}
-    environment.globals |= {"duration": duration_text, "absent": absent_names, "titles": result_titles}
+    environment.globals |= {
+        "duration": duration_text,
+        "absent": absent_names,
+        "titles": titles_of,
+        "unverified": unverified,
+    }
     return environment

@@ -14,12 +14,12 @@ from sqlmodel import Session, col, or_, select
 
 from agent.audit import mask
 from agent.errors import NotFound
-from agent.functions.results import ABSENT, absent_names
+from agent.functions.results import ABSENT, UNVERIFIED, absent_names, unverified
 from agent.model.monitors import Alert
 from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
-from agent.reporting.words import moment_text, one_line, result_titles, state_word
+from agent.reporting.words import NO_FALLBACK, moment_text, one_line, state_word, titles_of
 from agent.running.conditions import only_if
 from agent.running.tree import RunTree, load_tree
 
@@ -82,7 +82,7 @@ def text_lines(document: Mapping[str, Any]) -> list[str]:
         one_line(f"Started by {document['started_by']}, {_span(document)}"),
         *_reasons(document),
     ]
-    for key, title in result_titles(target["kind"]).items():
+    for key, title in titles_of(document).items():
         if document[key] or key in ("success", "failure"):
             lines += ["", f"{title} ({len(document[key])})", *(f"  - {one_line(label)}" for label in document[key])]
     lines += ["", "Steps"]
@@ -194,7 +194,8 @@ def _reasons(document: Mapping[str, Any]) -> list[str]:
         names = ", ".join(c["name"] for c in children["scripts"])
         lines.append(f"Child scripts: {names} ({children['reason']})")
     if fallback:
-        applied = "" if fallback["applied"] else " (not needed so far)"
+        unused = " (not needed so far)" if document["finished_at"] is None else f" ({NO_FALLBACK})"
+        applied = "" if fallback["applied"] else unused
         lines.append(f"Failed Uninstall Process: {fallback['option'] or 'nothing selected'}{applied}")
     if document["fizzled"]:
         lines.append(f"Fizzled: {document['fizzled']}")
@@ -217,6 +218,8 @@ def _remarks(step: Mapping[str, Any]) -> list[str]:
     absent = absent_names(result, step["label"])
     if absent:
         lines.append(f"{ABSENT}: {', '.join(absent)}")
+    if unverified(step["state"], result):
+        lines.append(UNVERIFIED)
     if step["attempts"] > 1:
         lines.append(f"{step['attempts']} attempts")
     return lines

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.functions.results import ABSENT, absent_names
+from agent.functions.results import ABSENT, UNVERIFIED, absent_names, unverified
 from agent.reporting.exit_view import Block, View
-from agent.reporting.words import duration_text, moment_text, result_titles, state_word
+from agent.reporting.words import NO_FALLBACK, duration_text, moment_text, state_word, titles_of
 
 
 def view_of_run(run: Mapping[str, Any]) -> View:
     """The view of a document of `run_report.run_document`."""
     took = duration_text(run["started_at"], run["finished_at"])
-    titles = result_titles(run["target"]["kind"])
+    titles = titles_of(run)
     return View(
         title=run["target"]["name"],
         state=run["state"],
@@ -26,7 +26,7 @@ def view_of_run(run: Mapping[str, Any]) -> View:
 
 
 def _blocks(run: Mapping[str, Any]) -> Iterator[Block]:
-    titles = result_titles(run["target"]["kind"])
+    titles = titles_of(run)
     yield Block(
         "Results", head=("What", "Result"), rows=[(w, title) for key, title in titles.items() for w in run[key]]
     )
@@ -54,7 +54,7 @@ def _reasons(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if children:
         yield "Child scripts", ", ".join(c["name"] for c in children["scripts"]) + f" ({children['reason']})"
     if fallback:
-        applied = "applied" if fallback["applied"] else "not needed: every removal is verified"
+        applied = "applied" if fallback["applied"] else NO_FALLBACK
         yield "Failed Uninstall Process", f"{fallback['option'] or 'nothing selected'} ({applied})"
     if run["cancelled_by"]:
         yield "Cancelled by", run["cancelled_by"]
@@ -67,6 +67,7 @@ def _step(step: Mapping[str, Any]) -> tuple[str, ...]:
         remarks.append(result.get("reason"))
     absent = absent_names(result, step["label"])
     remarks.append(f"{ABSENT}: {', '.join(absent)}" if absent else None)
+    remarks.append(UNVERIFIED if unverified(step["state"], result) else None)
     return (
         step["label"], step["script"], state_word(step["state"]), duration_text(step["started_at"], step["finished_at"]),
         " · ".join(str(r) for r in remarks if r),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from agent.functions.results import unverified
 from agent.services.tickets import one_line as _flat
+
+#: Why a run that is over followed no Failed Uninstall Process.
+NO_FALLBACK = "not applied: no child script failed"
 
 
 def one_line(text: object, *, indent: str = "") -> str:
@@ -38,10 +44,20 @@ def duration_text(started: str | None, finished: str | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def result_titles(target_kind: str) -> dict[str, str]:
-    """What the lists of a run's result are called, by their key, in the order in which they are shown."""
+def result_titles(target_kind: str, *, verified: bool = True) -> dict[str, str]:
+    """What the lists of a run's result are called, by their key, in the order in which they are shown.
+
+    `verified`: whether all that succeeded was verified, too.
+    """
     done = "Done and verified" if target_kind == "contact" else "Removed and verified"
+    done = done if verified else "Done, but not all of it verified"
     return {"success": done, "failure": "Failed", "reboot_needed": "A reboot is needed", "unknown": "Outcome unknown"}
+
+
+def titles_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """What the lists of a document of `run_report.run_document` are called."""
+    verified = not any(unverified(step["state"], step["result"]) for step in run["steps"])
+    return result_titles(run["target"]["kind"], verified=verified)
 
 
 def state_word(state: str) -> str:

@@ -20,6 +20,7 @@ from agent.model.monitors import Alert
 from agent.model.runs import RunStep, ScriptRun
 from agent.reporting.html import run_html
 from agent.reporting.run_report import run_document, text_lines
+from agent.reporting.run_view import view_of_run
 from agent.reporting.words import duration_text, moment_text, result_titles
 
 NASTY = "<script>alert(1)</script>\x1b[31m\n\"'{{ 7*7 }}$(id)"
@@ -130,6 +131,23 @@ def test_the_text_names_everything_that_matters(installation: Installation, mixe
         "Failed Uninstall Process: Ticket + Halt", "#1 open: Offboarding status on", "its condition does not hold",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_what_nothing_verified_is_not_called_verified(installation: Installation, two_clients: Any, story: Any) -> None:
+    """A body without `verify` succeeded by its exit code alone."""
+    root = story.run(two_clients.contoso_computers[0], [("App", "succeeded", None), ("Dedicated", "succeeded", None)])
+    with installation.database.session() as session:
+        for step in session.exec(select(RunStep).where(RunStep.root_id == root, RunStep.name == "App2")):
+            step.result = {"exit_code": 0, "verified": False}
+    document = document_of(installation, root)
+    title = "Done, but not all of it verified"
+    text = "\n".join(text_lines(document))
+    assert f"{title} (2)\n  - App\n  - Dedicated" in text and "(Dedicated)\n      not verified" in text
+    assert text.count("not verified") == 1
+    page = run_html(document)
+    assert title in page and page.count("not verified") == 1
+    results = next(iter(view_of_run(document).blocks))
+    assert ("Dedicated", title) in results.rows
 
 
 class Tags(HTMLParser):

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, func, select
 from agent.access.principal import Permission, Principal
 from agent.audit import mask
 from agent.errors import NotFound
+from agent.functions.results import unverified
 from agent.installation import Installation
 from agent.inventory.lookup import MODELS
 from agent.model.base import utcnow
@@ -85,6 +86,8 @@ class RunDetail(BaseModel):
     failure: list[str]
     reboot_needed: list[str]
     unknown: list[str]
+    #: whether all that succeeded was verified, too
+    verified: bool
     groups: list[Group]
     #: cancel, resume, retry, rollback: what the run's state allows
     can: list[str]
@@ -123,6 +126,7 @@ def run_detail(installation: Installation, session: Session, run: ScriptRun) -> 
         started_at=run.started_at, finished_at=run.finished_at,
         seconds=(end - run.started_at).total_seconds() if end and run.started_at else None,
         done=sum(s.state not in waiting for s in tree.steps), total=len(tree.steps), **tree.lists(),
+        verified=not any(unverified(s.state, s.result) for s in tree.steps),
         groups=_groups(installation, tree), can=_can(run, tree),
     )  # fmt: skip
 
