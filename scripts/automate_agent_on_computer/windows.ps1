@@ -111,7 +111,7 @@ function Register-Task([string] $Name, [string] $Text, [DateTime] $At) {
         -ExecutionTimeLimit (New-TimeSpan -Minutes 45)
     $principal = New-ScheduledTaskPrincipal -UserId 'SYSTEM' -LogonType ServiceAccount -RunLevel Highest
     [void] (Register-ScheduledTask -TaskName $Name -Action $action -Trigger $trigger -Settings $settings `
-            -Principal $principal -Force)
+            -Principal $principal -Force -ErrorAction Stop)
 }
 
 function Start-Removal {

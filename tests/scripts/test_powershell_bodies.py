@@ -38,6 +38,10 @@ NEEDED = {
     "ConvertTo-Json": {"-Compress", "-Depth", "-InputObject"},
     # By its name, a task with brackets would be another one, or none.
     "Unregister-ScheduledTask": {"-InputObject", "-Confirm"},
+    # Functions of a module: $ErrorActionPreference does not reach them, and what failed would count as done.
+    "Get-ScheduledTaskInfo": {"-ErrorAction"},
+    "Register-ScheduledTask": {"-ErrorAction"},
+    "Start-ScheduledTask": {"-ErrorAction"},
 }
 #: PowerShell's own variables: an assignment is refused, or changes what the next line means.
 AUTOMATIC = {
