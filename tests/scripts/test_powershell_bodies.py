@@ -159,11 +159,75 @@ class TestRemoveApplication:
             and "[System.IO.File]::Exists" in functions["Test-RootedFile"]
         )
 
-    def test_what_another_user_has_written_is_not_run(self, functions: dict[str, str]) -> None:
-        """It would run with the rights of an administrator."""
-        body = functions["Remove-RegistryEntry"].splitlines()
-        assert body[1].strip() == "if ($Entry.IsForeign) {" and "'refused'" in body[2]
-        calls = re.findall(
-            r'Read-UninstallKey "?(\w+).*? (\$false|\(\$sid -ne \$me\))', functions["Find-RegistryEntry"]
-        )
-        assert calls == [("HKLM", "$false"), ("HKU", "($sid -ne $me)"), ("HKU", "($sid -ne $me)")]
+    def test_one_place_chooses_whose_rights_are_used(self, functions: dict[str, str]) -> None:
+        """What another user has written would run with the rights of an administrator."""
+        text = TEXTS["remove_application_on_computer/windows.ps1"]
+        chosen = functions["Invoke-Uninstaller"]
+        assert [line.strip() for line in chosen.splitlines()[2:-1]] == [
+            "if ($User -ceq $Ours) { return Start-Uninstaller $Program $Tail }",
+            "return Start-AsUser $User $Program $Tail",
+        ]
+        calls = [(name, whole) for name, _, whole in commands(parsed(text)) if name in functions]
+        assert [whole for name, whole in calls if name in ("Start-Uninstaller", "Start-AsUser", "New-UserTask")] == [
+            "New-UserTask $Sid $Program $Tail", "Start-Uninstaller $Program $Tail", "Start-AsUser $User $Program $Tail",
+        ]  # fmt: skip
+        starts = re.findall(r"Process\]::Start\(|Start-Process|\bInvoke-(?:Item|CimMethod|WmiMethod)|-ComObject", text)
+        assert starts == ["Process]::Start("] and "Process]::Start(" in functions["Start-Uninstaller"]
+
+    def test_each_entry_says_whose_it_is(self, functions: dict[str, str]) -> None:
+        text = TEXTS["remove_application_on_computer/windows.ps1"]
+        found = functions["Find-RegistryEntry"]
+        assert re.findall(r"(Read-UninstallKey \S+) .*? (\$\w+)(?= \}|\n)", found) == [
+            ('Read-UninstallKey "HKLM($view)"', "$Ours"), ('Read-UninstallKey "HKU"', "$user"),
+            ('Read-UninstallKey "HKU"', "$user"),
+        ]  # fmt: skip
+        assert re.findall(r"\$user = .*|if \(.*\$Ours.*", found) == [
+            "$user = $sid",
+            "if ($sid -eq $me) { $user = $Ours }",
+        ]
+        assert "User = $User\n" in functions["Read-UninstallKey"]
+        calls = [w for name, _, w in commands(parsed(text)) if name in ("Invoke-Uninstaller", "Invoke-Msi")]
+        assert len(calls) == 4
+        for call in calls:
+            assert call.split()[1] in ("$User", "$user", "$Entry.User"), call
+        # Only the strings of the inventory have no entry.
+        by_string = functions["Remove-ByString"]
+        assert re.findall(r"(?m)^ +(.*\$user = .*)$", by_string) == [
+            "$user = $Ours",
+            "if ($null -ne $Entry) { $user = $Entry.User }",
+        ]
+
+    def test_the_task_of_a_user_has_that_user_s_rights_alone(self, functions: dict[str, str]) -> None:
+        made = functions["New-UserTask"]
+        [principal] = re.findall(r"New-ScheduledTaskPrincipal (.*)", made)
+        assert principal.split() == [
+            "-UserId", "$Sid", "-LogonType", "Interactive", "-RunLevel", "Limited", "-ErrorAction", "Stop",
+        ]  # fmt: skip
+        assert made.splitlines()[4].strip() == """if ($Sid -notmatch $SidPattern) { throw "no user's SID: $Sid" }"""
+        assert re.findall(r"@\{(.*)\}|\$what\.(.*) \}", made) == [
+            (" Execute = $Program; WorkingDirectory = [Environment]::SystemDirectory; ErrorAction = 'Stop' ", ""),
+            ("", "Argument = $Tail"),
+        ]
+        [registered] = [given for n, given, _ in commands(parsed(made)) if n == "Register-ScheduledTask"]
+        assert registered == {"-TaskName", "-Action", "-Settings", "-Principal", "-ErrorAction"}
+        assert "-ExecutionTimeLimit" in made and "[guid]::NewGuid()" in made
+
+    def test_the_task_of_a_user_goes_whatever_happens(self, functions: dict[str, str]) -> None:
+        tree = parsed(functions["Start-AsUser"])
+        outer = next(nodes(tree, "try_statement"))
+        [last] = [c for c in outer.children if c.type == "finally_clause"]
+        assert "Unregister-ScheduledTask -InputObject $task -Confirm:$false" in said(last)
+        before = functions["Start-AsUser"].encode()[: outer.start_byte].decode()
+        assert before.rstrip().endswith("$task = New-UserTask $Sid $Program $Tail")
+        # And what a killed run has left goes with the next one, whatever that is asked for.
+        text = TEXTS["remove_application_on_computer/windows.ps1"]
+        assert text.index("\nRemove-LeftTask\n") < text.index("if ($Mode -eq 'detect')")
+        assert '-TaskName "$TaskPrefix*"' in functions["Remove-LeftTask"]
+        assert '-TaskName "$TaskPrefix$unique"' in functions["New-UserTask"]
+
+    def test_no_variable_of_ours_leads_another_user_s_entry(self, functions: dict[str, str]) -> None:
+        """`%LOCALAPPDATA%` of an administrator is another folder than that of the user whose entry it is."""
+        assert "DoNotExpandEnvironmentNames" in functions["Get-Text"]
+        text = TEXTS["remove_application_on_computer/windows.ps1"]
+        assert text.count("ExpandEnvironmentVariables(") == 1
+        assert "HKEY_USERS\\$User\\Volatile Environment" in functions["Expand-Text"]
