@@ -23,6 +23,7 @@ QUIET = (
     "sqlalchemy",
     "alembic",
     "spnego",
+    "fontTools",
     "pypsrp",
 )
 

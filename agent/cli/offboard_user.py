@@ -104,6 +104,7 @@ def user(
         else:
             requests = [Request(p, client, common.given, template, at) for p in people]
         checked = [offboardings.check(session, r, actor=caller.actor) for r in requests]
+    _nobody_twice(checked)
     if dry_run or not yes:
         shown = [_preview(caller, c.contact.contact_id or 0, c.resolved) for c in checked]
         _show(checked, shown, how)
@@ -115,6 +116,14 @@ def user(
         click.confirm(f"Offboard {counted(len(checked), 'person') if len(checked) == 1 else f'{len(checked)} people'}?",
                       abort=True, err=True)  # fmt: skip
     sys.exit(_go(caller, requests, how))
+
+
+def _nobody_twice(checked: Sequence[Checked]) -> None:
+    seen: set[int | None] = set()
+    for one in checked:
+        if one.contact.contact_id in seen:
+            raise UsageError(f"{one.contact.email} is named twice")
+        seen.add(one.contact.contact_id)
 
 
 def _preview(caller: Caller, contact_id: int, resolved: Resolved) -> DraftPlan:
@@ -193,6 +202,7 @@ def _runs(caller: Caller, stored: StoredPlan, found: Planned, *, wait: bool) -> 
 def _document(found: Planned) -> dict[str, Any]:
     return {
         "id": found.row.id, "contact": found.contact.name, "email": found.contact.email, "scheduled_for": found.due,
+        "begins_now": found.begins_now,
         "reference": found.row.reference, "warnings": list(found.resolved.warnings),
         "inputs": found.resolved.document(),
     }  # fmt: skip
@@ -200,11 +210,8 @@ def _document(found: Planned) -> dict[str, Any]:
 
 def _tell(report: dict[str, Any]) -> None:
     for found in report["planned"]:
-        say(
-            clean(
-                f"offboarding {found['id']}: {found['contact']} <{found['email']}>, due {cell(found['scheduled_for'])} UTC"
-            )
-        )
+        when = "begins now" if found["begins_now"] else f"due {cell(found['scheduled_for'])} UTC"
+        say(clean(f"offboarding {found['id']}: {found['contact']} <{found['email']}>, {when}"))
     for run in (*report["security_runs"], *report["runs"]):
         say(clean(f"run {run['id']}: {run['person']} {run['state']}"))
     for hold in report["holds"]:

@@ -127,6 +127,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, int], str] = {}
+        self.waits: dict[str, datetime] = {}
 
     def show(self, runs: Sequence[Progress]) -> None:
         for run in runs:
@@ -135,6 +136,10 @@ class _Lines:
                     self.known[run.id, number] = state
                     what = f"step {name}: {state}" if number else f"run {run.id} {state}"
                     tell(clean(f"{utcnow():%H:%M:%S}  {run.name}  {what}"))
+            if run.waits_until and not run.finished and self.waits.get(run.id) != run.waits_until:
+                self.waits[run.id] = run.waits_until
+                why = f"waits until {cell(run.waits_until)} UTC: `exeunt run show {run.id}` says for what"
+                tell(clean(f"{utcnow():%H:%M:%S}  {run.name}  {why}"))
 
 
 class _Table:

@@ -191,7 +191,9 @@ def _settle(chosen: _Chosen, one: _Switch, other: _Switch) -> None:
         shown = " and ".join(f"{s.name}={parameter(chosen.values[s.name])}" for s in (one, other))
         raise UsageError(f"{chosen.layers[rank]}: {shown} contradict each other: give only one of them")
     weaker, stronger = (other, one) if rank < against else (one, other)
-    reason = f"off because of {stronger.name} ({chosen.sources[stronger.name]})"
+    # Of a pair such as `forward_to` without forwarding the weaker is turned on.
+    word = "on" if weaker.off is True else "off"
+    reason = f"{word} because of {stronger.name} ({chosen.sources[stronger.name]})"
     chosen.set(weaker.name, weaker.off, reason)
 
 

@@ -93,7 +93,8 @@ def test_the_weaker_of_two_is_turned_off(
 ) -> None:
     found = combine([Layer("above", above), Layer("below", below)])
     assert {n: getattr(found.values, n) for n in expected} == expected
-    assert all(found.sources[n].startswith("off because of") for n in expected)
+    turned = {n: "on" if value is True else "off" for n, value in expected.items()}
+    assert all(found.sources[n].startswith(f"{word} because of") for n, word in turned.items())
     if below:
         with pytest.raises(UsageError, match="contradict"):
             combine([Layer("same", {**above, **below})])

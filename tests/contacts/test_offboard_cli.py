@@ -6,7 +6,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from people_help import People, add_people, write_children
 from sqlmodel import select
 
 from agent import audit
+from agent.cli import progress
 from agent.cli.main import main
 from agent.cli.offboard_list import relative
 from agent.content.user_inputs import INPUTS
@@ -107,6 +109,22 @@ def test_one_person_now_from_preview_to_report(
     assert document["inputs"]["maintain_email_forwarding"] == {"value": "0", "source": "given"}
     assert document["run"]["state"] == "succeeded"
     assert done(staff.max) == []
+
+
+def test_what_is_said_is_so(installation: Installation, staff: People, exeunt: Run) -> None:
+    twice = exeunt("offboard", "user", JOHN, JOHN.upper(), "--type", "voluntary", "--yes", expect=2)
+    assert "is named twice" in twice and rows(installation) == []
+    assert ">, begins now\n" in exeunt("offboard", "user", JOHN, "--type", "voluntary", "--yes")
+
+
+def test_a_run_that_waits_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    view, until = progress._Lines(), datetime(2026, 1, 31, 17, tzinfo=UTC)
+    run = progress.Progress("4f2a", "Contoso/John", "John", "running", False, until, (("Backup", "waiting"),))
+    for _ in range(3):
+        view.show([run])
+    view.show([replace(run, finished=True, waits_until=until + timedelta(hours=1))])
+    told = [line for line in capsys.readouterr().err.splitlines() if "waits until" in line]
+    assert len(told) == 1 and "2026-01-31 17:00:00 UTC" in told[0] and "exeunt run show 4f2a" in told[0]
 
 
 def test_a_date_plans_and_no_date_means_now(installation: Installation, staff: People, exeunt: Run) -> None:

@@ -117,7 +117,7 @@ def explained(session: Session, found: Wanted, actor: str) -> tuple[list[str], l
         resolved = without_person(session, found.client, Asked(found.given, found.template, actor))
     except UsageError as error:
         return [str(error).removeprefix("given: ")], []
-    off = [f"{INPUTS[n].description}: {s}" for n, s in resolved.sources.items() if s.startswith("off because of")]
+    off = [f"{INPUTS[n].description}: {s}" for n, s in resolved.sources.items() if s.startswith(("off because of", "on because of"))]
     return [], off
 
 
