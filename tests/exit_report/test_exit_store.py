@@ -50,6 +50,8 @@ def test_the_files_are_the_owners_and_their_digests_are_in_the_trail(people: Any
     stored = json.loads(written.files["json"].read_text(encoding="utf-8"))
     assert stored["compliance_documentation"]["report_location"] == str(written.files["pdf"])
     assert stored["compliance_documentation"]["offboarding_report_generated"] is True
+    with people.installation.database.reading() as session:
+        assert exit_document(people.installation, session, run) == stored, "asked for again, it says where it lies"
     with people.installation.database.session() as session:
         noted = audit.Head.parse(stored["compliance_documentation"]["audit_trail_id"])
         assert audit.verify(session, noted=noted) == []
