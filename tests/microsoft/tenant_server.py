@@ -78,7 +78,7 @@ class Server:
         return {
             "tenant_id": tenant.id, "client_id": "11111111-2222-3333-4444-555555555555", "ca_file": self.ca_file,
             "authority": self.urls["sign_in"], "graph_url": self.urls["graph"], "exchange_url": self.urls["exchange"],
-            "sharepoint_admin_url": self.urls["sharepoint"], "answer_seconds": 20, "call_seconds": 60, **more,
+            "sharepoint_admin_url": self.urls["sharepoint"], "answer_seconds": 60, "call_seconds": 60, **more,
         }  # fmt: skip
 
     def fault(self, match: str, action: Any, times: int = 1_000_000, retry_after: int | None = None) -> Fault:
@@ -165,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _broken(self, fault: Fault) -> tuple[int, Any, dict[str, str]]:
         if fault.action == "hang":
-            self.state.release.wait(5)
+            self.state.release.wait(120)
         if not isinstance(fault.action, int):
             raise Dropped
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def test_the_time_limit(leaver: UserContext, files: Any, monkeypatch: pytest.Mon
     start = time.monotonic()
     with monkeypatch.context() as patched:
         ticks = iter(range(0, 10_000_000, 40))
-        patched.setattr(backup_function.time, "monotonic", lambda: start + next(ticks))
+        patched.setattr(backup_function, "time", SimpleNamespace(monotonic=lambda: start + next(ticks)))
         outcome = leaver.run(NAME, time_limit_minutes=2)
     assert (outcome.state, outcome.error and outcome.error.code) == ("failed", "time_limit"), outcome
     assert leaver.run(NAME).state == "succeeded"

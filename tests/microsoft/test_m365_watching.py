@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -190,7 +191,7 @@ def test_old_deletions_end(installation: Installation, look: Look, contoso: Test
     look()
     with installation.database.session() as session:
         row = session.exec(select(DirectoryAccount).where(col(DirectoryAccount.deleted_at).is_not(None))).one()
-        row.deleted_at = utcnow().replace(year=utcnow().year - 1)
+        row.deleted_at = utcnow() - timedelta(days=366)
         session.add(row)
     assert noticed(installation) == []
 

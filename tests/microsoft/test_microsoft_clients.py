@@ -215,7 +215,7 @@ def test_it_does_not_wait_for_ever(server: Server, tenant: Tenant, waits: list[f
 
 def test_silence_ends_at_the_time_limit(server: Server, contoso: TestTenant) -> None:
     server.release.clear()
-    settings = server.settings(contoso, answer_seconds=0.4, call_seconds=0.5)
+    settings = server.settings(contoso, answer_seconds=3, call_seconds=4)
     server.fault("HTTP graph", "hang")
     with (
         Tenant(settings, {"client_secret": contoso.secret}, run_id="r") as opened,
@@ -226,11 +226,15 @@ def test_silence_ends_at_the_time_limit(server: Server, contoso: TestTenant) -> 
 
 
 def test_nobody_listens(server: Server, contoso: TestTenant) -> None:
-    from peers import free_port
+    from peers import kept_port
 
-    settings = server.settings(contoso, graph_url=f"https://127.0.0.1:{free_port()}")
     with (
-        Tenant(settings, {"client_secret": contoso.secret}, run_id="r") as opened,
+        kept_port() as port,
+        Tenant(
+            server.settings(contoso, graph_url=f"https://127.0.0.1:{port}"),
+            {"client_secret": contoso.secret},
+            run_id="r",
+        ) as opened,
         pytest.raises(CannotConnect) as error,
     ):
         opened.graph.call(get("users", "x@y", select="id"))

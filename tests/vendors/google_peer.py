@@ -72,7 +72,7 @@ class GooglePeer(VendorPeer):
         """The settings of a credential for it."""
         return {
             "admin": self.admin, "url": self.url, "sign_in_url": self.url + "/token", "ca_file": self.ca_file,
-            "answer_seconds": 2, "call_seconds": 60, **more,
+            "answer_seconds": 60, "call_seconds": 60, **more,
         }  # fmt: skip
 
     def key_file(self) -> str:

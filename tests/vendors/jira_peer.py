@@ -50,7 +50,7 @@ class JiraPeer(VendorPeer):
     def settings(self, **more: Any) -> dict[str, Any]:
         """The settings of a credential for it."""
         return {
-            "url": self.url, "email": f"bot@{self.name}.test", "ca_file": self.ca_file, "answer_seconds": 2,
+            "url": self.url, "email": f"bot@{self.name}.test", "ca_file": self.ca_file, "answer_seconds": 60,
             "call_seconds": 60, **more,
         }  # fmt: skip
 

@@ -47,7 +47,7 @@ class OktaPeer(VendorPeer):
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """The settings of a credential for it."""
-        return {"url": self.url, "ca_file": self.ca_file, "answer_seconds": 2, "call_seconds": 60, **more}
+        return {"url": self.url, "ca_file": self.ca_file, "answer_seconds": 60, "call_seconds": 60, **more}
 
     def allowed(self, asked: Asked) -> bool:
         return asked.headers["Authorization"] == f"SSWS {self.token}"

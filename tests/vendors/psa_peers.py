@@ -43,7 +43,7 @@ class ConnectWisePeer(VendorPeer):
         """The settings of a credential for it."""
         return {
             "url": self.url + self.prefix, "company": "msp", "public_key": "public", "client_id": "0000-1111",
-            "ca_file": self.ca_file, "answer_seconds": 2, "call_seconds": 60, **more,
+            "ca_file": self.ca_file, "answer_seconds": 60, "call_seconds": 60, **more,
         }  # fmt: skip
 
     def allowed(self, asked: Asked) -> bool:
@@ -197,7 +197,7 @@ class HaloPeer(VendorPeer):
     def settings(self, **more: Any) -> dict[str, Any]:
         """The settings of a credential for it."""
         return {
-            "url": self.url, "client_id": "app-1", "tenant": "contoso", "ca_file": self.ca_file, "answer_seconds": 2,
+            "url": self.url, "client_id": "app-1", "tenant": "contoso", "ca_file": self.ca_file, "answer_seconds": 60,
             "call_seconds": 60, **more,
         }  # fmt: skip
 

@@ -67,7 +67,7 @@ class ScimPeer(VendorPeer):
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """The settings of a credential for it."""
-        return {"url": self.url + "/v2", "ca_file": self.ca_file, "answer_seconds": 2, "call_seconds": 60, **more}
+        return {"url": self.url + "/v2", "ca_file": self.ca_file, "answer_seconds": 60, "call_seconds": 60, **more}
 
     def _made(self, kind: str, body: dict[str, Any]) -> str:
         answer = self.ask("POST", f"/v2/{kind}", body)

@@ -30,7 +30,7 @@ class TaskPeer(VendorPeer):
     def settings(self, **more: Any) -> dict[str, Any]:
         """The settings of a credential for it."""
         return {
-            "url": self.url + "/api", "ca_file": self.ca_file, "answer_seconds": 2, "call_seconds": 60,
+            "url": self.url + "/api", "ca_file": self.ca_file, "answer_seconds": 60, "call_seconds": 60,
             "probe_path": "people", **more,
         }  # fmt: skip
 

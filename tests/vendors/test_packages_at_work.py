@@ -102,7 +102,7 @@ def test_the_companys_own_services(
     before, boss = theirs.snapshot(), ours.snapshot()
     for client_id, peer in ((two_clients.contoso, ours), (two_clients.fabrikam, theirs)):
         for service in TASKS:
-            settings = {"url": peer.url + "/api", "ca_file": peer.ca_file, "answer_seconds": 5}
+            settings = {"url": peer.url + "/api", "ca_file": peer.ca_file, "answer_seconds": 60}
             keep(installation, client_id, f"http_{service}", settings, {"secret": peer.secret})
     listed(installation, SCRIPTS)
     run, steps = offboard(installation, hand)
@@ -138,7 +138,7 @@ def test_what_is_switched_off_is_left_alone(
 ) -> None:
     ours, _ = start_two(OfficePeer)
     for service in TASKS:
-        settings = {"url": ours.url + "/api", "ca_file": ours.ca_file, "answer_seconds": 5}
+        settings = {"url": ours.url + "/api", "ca_file": ours.ca_file, "answer_seconds": 60}
         keep(installation, two_clients.contoso, f"http_{service}", settings, {"secret": ours.secret})
     listed(
         installation,

@@ -120,7 +120,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def reach(shop: Shop, **more: Any) -> RestSettings:
     return checked_settings(
-        SERVICE, RestSettings, {"url": shop.url + "/v1", "ca_file": shop.ca_file, "answer_seconds": 5, **more}
+        SERVICE, RestSettings, {"url": shop.url + "/v1", "ca_file": shop.ca_file, "answer_seconds": 60, **more}
     )
 
 

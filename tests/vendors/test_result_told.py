@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from leavers_help import Leavers, add_leavers
 from made_packages import list_children, write_package
-from peers import free_port
+from peers import kept_port
 from people_help import PlayedEngine
 from psa_peers import ConnectWisePeer
 from sqlmodel import select
@@ -234,8 +234,9 @@ def test_the_result_arrives_by_mail(telling: tuple[Installation, PlayedEngine, L
     _, steps = offboard(installation, engine, "john@contoso.example", notify_email=True)
     assert steps[MAIL].state == "succeeded", steps[MAIL].error
     post = _Post()
-    controller = Controller(post, hostname="127.0.0.1", port=free_port())
-    controller.start()
+    with kept_port() as port:
+        controller = Controller(post, hostname="127.0.0.1", port=port, ready_timeout=120)
+        controller.start()
     try:
         values = {"smtp_host": "127.0.0.1", "smtp_port": controller.port, "smtp_security": "none"}
         sending = Installation(installation.settings.model_copy(update=values))

@@ -198,7 +198,7 @@ class FaultMatrix:
         case = self.cases[0]
         case.before(self.contoso)
         settings, secrets = self.credential(self.contoso)
-        self.context.credentials[self.kind] = ({**settings, "answer_seconds": 0.3}, secrets)
+        self.context.credentials[self.kind] = ({**settings, "answer_seconds": 1.5}, secrets)
         self.contoso.fault("GET", "hang", 1)
         assert self.run(case).state == "succeeded"
         assert case.done(self.contoso)

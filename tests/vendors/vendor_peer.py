@@ -223,7 +223,7 @@ class VendorPeer:
 
     def _broken(self, fault: Fault) -> Answer:
         if fault.action == "hang":
-            self.release.wait(10)
+            self.release.wait(120)
         if not isinstance(fault.action, int):
             raise _Dropped
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}

@@ -47,7 +47,7 @@ class ZoomPeer(VendorPeer):
         """The settings of a credential for it."""
         return {
             "url": self.url + "/v2", "oauth_url": self.url + "/oauth/token", "account_id": f"account-{self.name}",
-            "client_id": "client", "ca_file": self.ca_file, "answer_seconds": 2, "call_seconds": 60, **more,
+            "client_id": "client", "ca_file": self.ca_file, "answer_seconds": 60, "call_seconds": 60, **more,
         }  # fmt: skip
 
     def allowed(self, asked: Asked) -> bool:
