@@ -76,6 +76,7 @@ def add(
     _check_kind(installation, kind, settings or {}, secret, waits=secret is None)
     with installation.database.session() as session:
         _check_scope(session, client_id, location_id)
+        _refuse_taken(session, name, client_id, location_id)
         credential = Credential(
             kind=kind, name=name, client_id=client_id, location_id=location_id, settings=dict(settings or {})
         )
@@ -307,6 +308,17 @@ def _check_scope(session: Session, client_id: int | None, location_id: int | Non
         raise NotFound(f"there is no location {location_id}")
     if location.client_id != client_id:
         raise ClientMismatch(f"location {location_id} belongs to client {location.client_id}, not {client_id}")
+
+
+def _refuse_taken(session: Session, name: str, client_id: int | None, location_id: int | None) -> None:
+    same = select(Credential).where(
+        Credential.name == name, Credential.client_id == client_id, Credential.location_id == location_id
+    )
+    for other in session.exec(same):
+        raise Conflict(
+            f"there is a credential {name!r} in this scope already, with the id {other.id}: change or remove that one, "
+            "or give this one another name"
+        )
 
 
 def _view(credential: Credential) -> CredentialView:

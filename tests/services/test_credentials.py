@@ -74,8 +74,11 @@ def test_each_client_may_have_its_own_of_the_same_name(keyed: Installation, two_
         for client, word in ((two_clients.contoso, "one"), (two_clients.fabrikam, "two")):
             found = credentials.by_name(session, "sentinelone", client_id=client)
             assert credentials.open_secret(keyed, found) == {"value": word}
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match=r"there is a credential .* already, with the id \d+: change or remove"):
         add(keyed, "sentinelone", client_id=two_clients.contoso)
+    add(keyed, "sentinelone")
+    with pytest.raises(Conflict, match="already, with the id"):
+        add(keyed, "sentinelone")
 
 
 def test_a_location_of_another_client_is_refused(keyed: Installation, two_clients: Any) -> None:
