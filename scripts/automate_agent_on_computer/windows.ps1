@@ -119,12 +119,13 @@ function Start-Removal {
     if (@('planted', 'running') -contains (Get-MarkerText)) { return }
     # First: a task that heals the agent would install it again.
     Set-Content -LiteralPath $HealthFile -Value @(Remove-HealthTask) -Encoding UTF8
-    Set-Content -LiteralPath $Marker -Value 'planted' -Encoding ASCII
     $clean = "Unregister-ScheduledTask -TaskName '$TaskName' -Confirm:`$false -ErrorAction SilentlyContinue; " +
         "Unregister-ScheduledTask -TaskName '$CleanerName' -Confirm:`$false"
     # The cleaner first, so that the removal never stays behind without it.
     Register-Task $CleanerName $clean (Get-Date).AddHours(1)
     Register-Task $TaskName "`$Marker = '$($Marker.Replace("'", "''"))'`r`n$Task" (Get-Date).AddSeconds([Math]::Max($Delay, 5))
+    # Last: what could not be registered is not taken for planted by the next attempt.
+    Set-Content -LiteralPath $Marker -Value 'planted' -Encoding ASCII
 }
 
 $code = 0

@@ -231,3 +231,9 @@ class TestRemoveApplication:
         text = TEXTS["remove_application_on_computer/windows.ps1"]
         assert text.count("ExpandEnvironmentVariables(") == 1
         assert "HKEY_USERS\\$User\\Volatile Environment" in functions["Expand-Text"]
+
+
+def test_the_agents_removal_counts_as_planted_only_when_its_task_is_registered() -> None:
+    text = (SCRIPTS / "automate_agent_on_computer" / "windows.ps1").read_text(encoding="utf-8")
+    body = text[text.index("function Start-Removal") : text.index("$code = 0")]
+    assert body.rindex("Register-Task ") < body.index("-Value 'planted'")
