@@ -146,16 +146,24 @@ def step_line(number: int, step: Mapping[str, Any]) -> str:
     return clean(f"{number:>2}. {step['name']}: {step['preview']}" + (f" [{values}]" if values else "") + condition)
 
 
+#: Level -> its title in a preview, in the order of the titles.
+_TITLES = {
+    "client": "Flagged by client", "location": "Flagged by location", "computer": "Flagged by computer",
+    "contact": "Flagged by contact", "planned": "Planned", "status": "By status", "date": "By termination date",
+    "": "Not flagged by a level",
+}  # fmt: skip
+
+
 def show_preview(done: MonitorRun) -> None:
-    """Print which computers are concerned, by level, and the very steps with their parameters."""
+    """Print which places are concerned, by level, and the very steps with their parameters."""
     evaluation = done.evaluation
     say(f"Monitor {evaluation.definition.name}: {_count(len(evaluation.matched), evaluation)} found")
     targets = done.draft.targets if done.draft else ()
-    for level in ("client", "location", "computer", ""):
-        found = [t for t in targets if (t.request.levels[0] if t.request.levels else "") == level]
-        if found:
-            say(f"\nFlagged by {level}" if level else "\nNot flagged by a level")
-            for target in found:
+    levels = [t.request.levels[0] if t.request.levels else "" for t in targets]
+    for level in dict.fromkeys((*(known for known in _TITLES if known in levels), *levels)):
+        say("\n" + clean(_TITLES.get(level, f"By {level}")))
+        for target, own in zip(targets, levels, strict=True):
+            if own == level:
                 _show_target(target)
     _show_left_out(done)
     _show_guards(done)

@@ -117,6 +117,16 @@ def test_what_is_said_is_so(installation: Installation, staff: People, exeunt: R
     assert ">, begins now\n" in exeunt("offboard", "user", JOHN, "--type", "voluntary", "--yes")
 
 
+def test_the_preview_of_a_monitor_shows_the_steps_of_people(
+    installation: Installation, staff: People, exeunt: Run, done: Callable[[int], list[str]]
+) -> None:
+    with installation.database.session() as session:
+        places.change(session, get(session, Contact, staff.john), actor="hr", status="Terminated")
+    shown = exeunt("monitor", "run", "User Offboarding", "--dry-run")
+    title, person, steps = shown.index("\nBy status\n"), shown.index("/John (id "), shown.index("Disable: disable the account")
+    assert title < person < steps and done(staff.john) == []
+
+
 def test_a_run_that_waits_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
     view, until = progress._Lines(), datetime(2026, 1, 31, 17, tzinfo=UTC)
     run = progress.Progress("4f2a", "Contoso/John", "John", "running", False, until, (("Backup", "waiting"),))
