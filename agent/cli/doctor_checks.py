@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -24,6 +25,7 @@ from agent.errors import SettingsError
 from agent.inventory import flags
 from agent.inventory.effective import destructive_defaults
 from agent.model.base import utcnow
+from agent.model.fields import Form
 from agent.model.monitors import MonitorStatus
 from agent.model.runs import Plan, RunState, ScriptRun
 from agent.model.tickets import Notification
@@ -213,16 +215,16 @@ def smtp(caller: Caller) -> Iterator[Finding]:
 def standing_flags(caller: Caller) -> Iterator[Finding]:
     """Flags that stay set, and defaults that flag everything."""
     with caller.installation.database.reading() as session:
-        defaults = destructive_defaults(session)
+        defaults = [(form.name.lower(), name) for form in Form for name in destructive_defaults(session, [form])]
         standing = flags.standing_flags(session)
-    for name in defaults:
-        mend = f"exeunt edf default {name!r} --clear --level ..."
-        yield Finding("flags", "fault", f"the default of {name!r} is set: every place counts as flagged", mend)
+    for level, name in defaults:
+        mend = f"exeunt edf default {shlex.quote(name)} --clear --level {level}"
+        yield Finding("flags", "fault", f"the default of {name!r} is set: every {level} counts as flagged", mend)
     for flag in standing:
         if flag.place_id:
             what = f"{flag.field} is set on {flag.path}: a computer that is added there later is offboarded too"
             yield Finding(
-                "flags", "warning", what, f"exeunt edf clear {flag.field!r} --{flag.level} id:{flag.place_id}"
+                "flags", "warning", what, f"exeunt edf clear {shlex.quote(flag.field)} --{flag.level} id:{flag.place_id}"
             )
 
 

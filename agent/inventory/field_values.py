@@ -103,8 +103,8 @@ def set_default(
     field = get_field(session, form, name)
     if field.is_destructive and value != "0" and not allow_destructive_default:
         raise Conflict(
-            f"the default of {field.name!r} would flag every {form.name.lower()}: allow a destructive default "
-            "explicitly if that is meant"
+            f"the default of {field.name!r} would flag every {form.name.lower()}: if that is meant, say so with "
+            "`exeunt edf default --flag-every-place`"
         )
     return _store(session, field, DEFAULT_ROW, value, actor, secrets)
 

@@ -93,6 +93,7 @@ def attempt(context: RunContext, step: RunStep, *, interrupted: bool, earlier: R
 def _before_again(step: RunStep, verify: Callable[[], Verdict], interrupted: bool) -> Outcome | None:
     """What destructive work is asked before it is done a second time; None: go on and do it (DESIGN 5.1, 5.3)."""
     repeatable = bool(step.options.get("repeatable"))
+    verdict: Verdict = None
     if step.attempts <= 1 and not interrupted:
         return None
     if step.options.get("destructive"):
@@ -102,7 +103,7 @@ def _before_again(step: RunStep, verify: Callable[[], Verdict], interrupted: boo
             verdict = None
         if verdict is True:
             return Outcome.succeeded(verified_before_repeating=True)
-    return None if repeatable or not interrupted else Outcome.unknown(_interrupted())
+    return None if repeatable or not interrupted else Outcome.unknown(_interrupted(verdict))
 
 
 def _still_so(step: RunStep, verify: Callable[[], Verdict], earlier: RunStep | None) -> Outcome | None:
@@ -259,10 +260,13 @@ def _delay(step: RunStep, retries: Mapping[str, Any]) -> float | None:
     return float(retries["wait"] * retries["backoff"] ** (step.attempts - 1))
 
 
-def _interrupted() -> StepError:
+def _interrupted(verdict: Verdict) -> StepError:
+    told, impact = ", and whether it was done cannot be told", "it may or may not have happened"
+    if verdict is False:
+        told, impact = "; it is not done, and is not said to be `repeatable`", "a part of it may have happened"
     return StepError(
-        "the worker ended while this was under way, and whether it was done cannot be told",
-        type="interrupted", impact="it may or may not have happened",
+        f"the worker ended while this was under way{told}",
+        type="interrupted", impact=impact,
         remediation="look at the target, then retry or close the run",
     )  # fmt: skip
 

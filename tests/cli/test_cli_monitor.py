@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 from collections.abc import Callable
 
@@ -126,13 +127,16 @@ def test_who_may_not_confirm_a_client_starts_nothing(fleet: Cli, child: Child) -
 
 def test_a_default_flag_is_refused_and_the_alerts_are_not_lost(fleet: Cli, child: Child) -> None:
     child("exit 0")
-    fleet("edf", "default", "Offboard Computer", "1", "--level", "computer", expect=2)
+    refused = fleet("edf", "default", "Offboard Computer", "1", "--level", "computer", expect=2)
+    assert "--flag-every-place" in refused.stderr
     fleet("edf", "default", "Offboard Computer", "1", "--level", "computer", "--flag-every-place")
     found = fleet("monitor", "run", "Offboarding", "--yes", "--json", expect=3)
     assert "guardrail: default_flag" in found.stderr and "--override default_flag" in found.stderr
     assert runs(fleet) == [] and fleet.json("run", "plans") == []
     assert all(a["script_pending"] and a["plan_id"] is None for a in fleet.json("alert", "list"))
-    fleet("edf", "default", "Offboard Computer", "--clear", "--level", "computer")
+    (fault,) = [f for f in fleet.json("doctor", expect=1) if f["check"] == "flags"]
+    assert fault["mend"] == "exeunt edf default 'Offboard Computer' --clear --level computer"
+    fleet(*shlex.split(fault["mend"])[1:])
     flag(fleet)
     later = fleet.json("monitor", "run", "Offboarding", "--yes", "--wait")
     assert [r["computer"] for r in later["runs"]] == ["con-PC1"]

@@ -180,6 +180,8 @@ def test_an_interrupted_step_is_repeated_only_when_it_may_be(installation, two_c
     tree = execute(installation, run_id)
     assert tree.steps[0].state == StepState.UNKNOWN
     assert tree.root.state == RunState.UNKNOWN
+    # Its verification could tell: nothing says that it could not.
+    assert "it is not done, and is not said to be `repeatable`" in (tree.steps[0].error or {})["message"]
     assert not (tmp_path / "acted").exists()
 
 
