@@ -41,8 +41,10 @@ def not_confirmed(message: str, kind: str = INTEGRATION_ERROR) -> StepError:
 def failed_item(error: Exception) -> dict[str, Any]:
     """The result of one thing of which the system, asked afterwards, says that it is not done."""
     said = error.typed if isinstance(error, AnswerLost) else error
-    code, kind = (said.code, said.type) if isinstance(said, StepError) else (None, INTEGRATION_ERROR)
-    return {"outcome": "failed", "reason": str(error), "code": code, "error_type": kind}
+    if not isinstance(said, StepError):
+        return {"outcome": "failed", "reason": str(error), "code": None, "error_type": INTEGRATION_ERROR}
+    item = {"outcome": "failed", "reason": str(error), "code": said.code, "error_type": said.type}
+    return item | ({"remediation": said.remediation} if said.remediation else {})
 
 
 def still_there(service: str = "Exchange", error: object = None) -> dict[str, Any]:
@@ -66,5 +68,6 @@ def judged(items: Sequence[Mapping[str, Any]], what: str, **result: Any) -> Outc
     error = StepError(
         f"{len(failed)} of {len(items)} {what} did not work: {first['reason']}",
         type=first.get("error_type") or INTEGRATION_ERROR, code=first.get("code") or "not_confirmed",
+        remediation=first.get("remediation"),
     )  # fmt: skip
     return Outcome.failed(error, **result)

@@ -72,6 +72,7 @@ def test_each_kind_gets_its_message(people: Any, two_clients: Any) -> None:
         "boss@x.test has Full Access",
         "New mail goes to boss@x.test until 2026-04-13",
         "1 x Laptop: Notebook (LAP-1)",
+        "was carried out in part.",
     ):
         assert text in manager.body
     assert outcomes["notify.manager"].result["includes"] == ["mailbox_access_instructions", "asset_return_status"]

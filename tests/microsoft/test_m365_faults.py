@@ -87,7 +87,9 @@ def test_forbidden(context: UserContext, contoso: TestTenant, server: Server, ca
     case.before(contoso)
     before = contoso.snapshot()
     server.fault(case.writes, 403)
-    assert_failed(run(context, case), "PERMISSION_DENIED")
+    outcome = run(context, case)
+    assert_failed(outcome, "PERMISSION_DENIED")
+    assert outcome.error is not None and "Give the app registration" in str(outcome.error.remediation), "also one of many"
     assert contoso.snapshot() == before
     server.faults.clear()
     assert run(context, case).state == "succeeded"
