@@ -11,7 +11,7 @@ from sqlmodel import Session
 from agent.cli.caller import Caller, json_option, limit_option, pass_caller
 from agent.cli.lazy import Group, command
 from agent.cli.monitor_run import Options, run_now
-from agent.cli.output import say, show_details, show_json, show_table
+from agent.cli.output import say, show_details, show_json, show_table, warn
 from agent.cli.places import LEVELS
 from agent.content.durations import in_words
 from agent.errors import NotFound, UsageError
@@ -37,6 +37,8 @@ def monitor() -> None:
 def list_monitors(caller: Caller, as_json: bool) -> None:
     """Show all monitors: status, fail count, interval, style, scans, groups, template, scripts, ticket category."""
     rows = [_row(m) for m in monitor_rows(caller.installation)]
+    for fault in caller.installation.content.unreadable_monitors():
+        warn(f"a monitor does not run: {fault}")
     if as_json:
         show_json(rows)
     else:

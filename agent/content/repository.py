@@ -200,6 +200,10 @@ class ContentRepository:
         """All monitors that load, by name. A workspace's own replaces the shipped one of its name."""
         return list(self._content.monitors)
 
+    def unreadable_monitors(self) -> list[ContentError]:
+        """Why files of monitors do not load: none of these monitors runs, nor the shipped one that it would replace."""
+        return [broken.error for broken in self._content.broken if broken.kind == "monitors"]
+
     def monitor(self, name: str) -> LoadedMonitor:
         """A monitor by its name. Raises NotFound or ContentError."""
         return self._by_name("monitors", "monitor", name, self._content.monitors)

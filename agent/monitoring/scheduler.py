@@ -51,6 +51,8 @@ class MonitorScheduler:
         self._leader = leadership(installation.database)
         self._scheduled: dict[str, timedelta] = {}
         self._reloaded_at = datetime.min.replace(tzinfo=UTC)
+        #: Files that do not load and were told of; each is told once, until it changes.
+        self._told: frozenset[str] = frozenset()
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(THREADS), _REFRESH: ThreadPoolExecutor(1)},
@@ -93,6 +95,7 @@ class MonitorScheduler:
         if utcnow() - self._reloaded_at > RELOAD_AFTER:
             self._installation.content.reload()
             self._reloaded_at = utcnow()
+            self._tell_unreadable()
         with self._installation.database.reading() as session:
             known = {status.monitor: status for status in session.exec(select(MonitorStatus))}
         return {
@@ -100,6 +103,12 @@ class MonitorScheduler:
             for m in self._installation.content.monitors()
             if is_enabled(m, known.get(m.name))
         }
+
+    def _tell_unreadable(self) -> None:
+        faults = frozenset(str(fault) for fault in self._installation.content.unreadable_monitors())
+        for fault in sorted(faults - self._told):
+            _log.error("a monitor does not run: its file does not load", fault=fault)
+        self._told = faults
 
     def _schedule(self, name: str, interval: timedelta) -> None:
         now = utcnow()

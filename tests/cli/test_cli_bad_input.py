@@ -80,6 +80,12 @@ class TestContent:
         assert "own.yaml:4" in cli("content", "check", expect=1).stderr
         assert "own.yaml:4" in cli("monitor", "run", "Own", "--yes", expect=2).stderr
 
+    def test_a_monitor_that_does_not_load_is_told_by_the_list(self, cli: Cli) -> None:
+        (cli.workspace / "content" / "monitors" / "mine.yaml").write_text("name: Offboarding\ninterval: soon\n")
+        result = cli("monitor", "list", "--json")
+        assert "Offboarding" not in [m["name"] for m in json.loads(result.stdout)]
+        assert "warning: a monitor does not run: " in result.stderr and "mine.yaml:2: interval" in result.stderr
+
     def test_a_monitor_without_its_alert_template(self, cli: Cli) -> None:
         text = "name: Own\ninterval: 5 minutes\nsql: own.sql\nalert_template: Missing One\n"
         self.monitor(cli, text, "SELECT 1 AS TestValue, 'x' AS IdentityField, 1 AS ComputerID")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from agent.errors import StoreError
 from agent.installation import Installation
@@ -217,3 +218,18 @@ def test_a_lost_lock_is_noticed(any_installation: Installation) -> None:
     until(one.held)
     one.release()
     other.database.close()
+
+
+def test_a_file_that_does_not_load_is_told_once(
+    any_installation: Installation, write_monitor: Write, quiet: None
+) -> None:
+    """Its monitor does not run, and neither does the shipped one of its name: that shall not go unseen."""
+    write_monitor(any_installation, ALL, interval="soon")
+    scheduler = MonitorScheduler(any_installation, lambda _: None)
+    with capture_logs() as logs:
+        for _ in range(2):
+            scheduler._reloaded_at = datetime.min.replace(tzinfo=UTC)
+            scheduler.refresh()
+    scheduler.stop()
+    (told,) = [entry for entry in logs if "does not run" in entry["event"]]
+    assert told["log_level"] == "error" and "interval: 'soon' is not a length of time" in told["fault"]
