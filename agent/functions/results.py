@@ -109,3 +109,12 @@ def result_lists(steps: Iterable[FinishedStep]) -> ResultLists:
         if step.function == CRITERIA and step.state is StepState.SKIPPED:
             lists.not_started.append(Entry(step.label, str(step.result.get("reason", ""))))
     return lists
+
+
+def cautions(result: Mapping[str, Any] | None) -> list[str]:
+    """What somebody should know of a step although it succeeded: its warning, and a password that nobody was handed."""
+    found = [str(result["warning"])] if result and result.get("warning") else []
+    handed = (result or {}).get("handover")
+    if isinstance(handed, Mapping) and handed.get("sent_to") is None and handed.get("reason"):
+        found.append(f"the password was not handed over: {handed['reason']}")
+    return found

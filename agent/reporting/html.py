@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from agent.functions.results import absent_names, unverified
+from agent.functions.results import absent_names, cautions, unverified
 from agent.reporting.exit_view import View
 from agent.reporting.words import duration_text, moment_text, stamp_text, state_word, titles_of
 
@@ -41,5 +41,6 @@ def _environment() -> Environment:
         "absent": absent_names,
         "titles": titles_of,
         "unverified": unverified,
+        "cautions": cautions,
     }
     return environment

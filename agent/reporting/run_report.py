@@ -14,7 +14,7 @@ from sqlmodel import Session, col, or_, select
 
 from agent.audit import mask
 from agent.errors import NotFound
-from agent.functions.results import ABSENT, UNVERIFIED, absent_names, unverified
+from agent.functions.results import ABSENT, UNVERIFIED, absent_names, cautions, unverified
 from agent.model.monitors import Alert
 from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
@@ -218,6 +218,7 @@ def _remarks(step: Mapping[str, Any]) -> list[str]:
     absent = absent_names(result, step["label"])
     if absent:
         lines.append(f"{ABSENT}: {', '.join(absent)}")
+    lines += cautions(result)
     if unverified(step["state"], result):
         lines.append(UNVERIFIED)
     if step["attempts"] > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.functions.results import ABSENT, UNVERIFIED, absent_names, unverified
+from agent.functions.results import ABSENT, UNVERIFIED, absent_names, cautions, unverified
 from agent.reporting.exit_view import Block, View
 from agent.reporting.words import NO_FALLBACK, duration_text, moment_text, state_word, titles_of
 
@@ -67,6 +67,7 @@ def _step(step: Mapping[str, Any]) -> tuple[str, ...]:
         remarks.append(result.get("reason"))
     absent = absent_names(result, step["label"])
     remarks.append(f"{ABSENT}: {', '.join(absent)}" if absent else None)
+    remarks += cautions(step["result"])
     remarks.append(UNVERIFIED if unverified(step["state"], result) else None)
     return (
         step["label"], step["script"], state_word(step["state"]), duration_text(step["started_at"], step["finished_at"]),

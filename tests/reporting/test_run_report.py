@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
 from agent.errors import NotFound
 from agent.functions import registry
@@ -148,6 +148,20 @@ def test_what_nothing_verified_is_not_called_verified(installation: Installation
     assert title in page and page.count("not verified") == 1
     results = next(iter(view_of_run(document).blocks))
     assert ("Dedicated", title) in results.rows
+
+
+def test_a_step_that_succeeded_may_have_something_to_tell(
+    installation: Installation, two_clients: Any, story: Any
+) -> None:
+    root = story.run(two_clients.contoso_computers[0], [("App", "succeeded", None), ("Dedicated", "succeeded", None)])
+    with installation.database.session() as session:
+        first, second = session.exec(select(RunStep).where(RunStep.root_id == root).order_by(col(RunStep.ordinal))).all()[:2]
+        first.result = {"warning": "disable it <there>, too", "handover": {"sent_to": None, "reason": "no address"}}
+        second.result = {"handover": {"sent_to": "jane@x.test"}}
+    document = document_of(installation, root)
+    text, page = "\n".join(text_lines(document)), run_html(document)
+    assert "\n      disable it <there>, too\n      the password was not handed over: no address" in text
+    assert "disable it &lt;there&gt;, too" in page and page.count("not handed over") == text.count("not handed over") == 1
 
 
 class Tags(HTMLParser):
