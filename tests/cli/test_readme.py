@@ -77,7 +77,9 @@ def test_the_parser_finds_commands(tmp_path: Path) -> None:
 
 def test_a_warm_command_is_one_of_its_own(warm: Path, tmp_path: Path) -> None:
     """Its code, streams, folder and environment; and what one command changes the next does not see."""
-    script = 'exeunt init; printf "name,slug\\n" | exeunt inventory import -; echo "code $?"; cd /; exeunt inventory list'
+    script = (
+        'exeunt init; printf "name,slug\\n" | exeunt inventory import -; echo "code $?"; cd /; exeunt inventory list'
+    )
     environment = clean_environment(PATH=f"{warm}{os.pathsep}{os.environ['PATH']}", EXEUNT_WORKSPACE="mine")
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment

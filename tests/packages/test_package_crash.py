@@ -142,7 +142,12 @@ def test_a_client_goes_on_in_its_own_order_after_a_kill(
                 select(Ticket).where(Ticket.contact_id == contact, Ticket.subject.like("Offboarding of %"))
             ).one()  # type: ignore[attr-defined]
             assert fields["Offboarding Ticket"].value == str(ticket.id)
-            texts = [c.text for c in session.exec(select(TicketComment).where(TicketComment.ticket_id == ticket.id).order_by(TicketComment.id))]
+            texts = [
+                c.text
+                for c in session.exec(
+                    select(TicketComment).where(TicketComment.ticket_id == ticket.id).order_by(TicketComment.id)
+                )
+            ]
             # Six child scripts, each told once, in their order.
             heads = [t.splitlines()[0] for t in texts if " of 6): " in t]
             assert [h.split(" (")[1].split(" of")[0] for h in heads] == ["1", "2", "3", "4", "5", "6"]

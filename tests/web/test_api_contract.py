@@ -59,7 +59,7 @@ def test_it_answers_as_described(operation: Any, owner: dict[str, Any]) -> None:
     )  # fmt: skip
     @given(operation.as_strategy())
     def calls(case: Any) -> None:
-        case.call_and_validate(checks=CHECKS, **owner)
+        case.call_and_validate(checks=CHECKS, timeout=120, **owner)
 
     calls()
 
