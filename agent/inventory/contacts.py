@@ -13,7 +13,7 @@ from agent.errors import Conflict, NotFound, UsageError
 from agent.inventory.columns import read_time
 from agent.inventory.lookup import find, get, place_id
 from agent.model.base import new_id, utcnow
-from agent.model.places import EQUIPMENT_STATES, Contact, Equipment, Location
+from agent.model.places import EQUIPMENT_STATES, Client, Contact, Equipment, Location
 
 #: Who has left gets nothing any more.
 GONE = ("Terminated", "Inactive", "Former Employee")
@@ -48,6 +48,20 @@ def manager_address(session: Session, contact: Contact) -> str | None:
     """Address of the contact's manager: that of the contact who is, else the one on record."""
     manager = session.get(Contact, contact.manager_id) if contact.manager_id is not None else None
     return (manager.email if manager else "") or contact.manager_email.lower() or None
+
+
+def same_client(session: Session, contact_id: int, client_id: int) -> None:
+    """Raises Conflict when a person belongs to another client than at the time of what is gone back to.
+
+    What was kept of one client's accounts is nothing for the systems of another one.
+    """
+    contact = session.get(Contact, contact_id)
+    if contact is not None and contact.client_id != client_id:
+        was = session.get(Client, client_id)
+        raise Conflict(
+            f"{contact.name} was moved to another client since: move the person back to "
+            f"{was.name if was else f'client {client_id}'} first"
+        )
 
 
 def not_there(session: Session, client_id: int, addresses: Collection[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from agent.functions.contacts import SetStatus
 from agent.functions.microsoft365 import grants
 from agent.functions.microsoft365 import snapshots as microsoft365
 from agent.installation import Installation
+from agent.inventory.contacts import same_client
 from agent.model.runs import RunStep, ScriptRun, ScriptState, StepState
 from agent.running import statements
 from agent.running.planning import DraftPlan, StoredPlan, draft_plan, store_plan
@@ -93,12 +94,15 @@ def draft_rollback(installation: Installation, given: str, *, actor: str, reason
     """What rolling a run back would do. Changes nothing.
 
     Raises NotFound; UsageError without a reason; Conflict for a run that is not over, is about no person, kept no snapshot
-    or those of several accounts, or while another run on the person is under way.
+    or those of several accounts, for a person who belongs to another client by now, or while another run on the person is
+    under way.
     """
     if not reason.strip():
         raise UsageError("a rollback needs a reason: --reason TEXT")
     with installation.database.reading() as session:
         run = find_run(session, given)
+        if run.target_kind == "contact":
+            same_client(session, run.target_id, run.client_id)
         steps = _steps(session, run)
         found = _snapshots(run, steps)
         parameters: dict[str, str] = {}

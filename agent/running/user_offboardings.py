@@ -182,6 +182,7 @@ def draft_now(
             row = find_row(session, row_id)
             if state_of(session, row) == "Running":
                 raise Conflict(f"the offboarding {row.id} is under way (run {row.run_id})")
+            contacts.same_client(session, row.contact_id, row.client_id)
             request = RunRequest(WRAPPER, "contact", row.contact_id, levels=("planned",), known={"offboarding": row.id})
             requests.append(request)
     return draft_plan(installation, requests, PlanOrigin(actor, reason=reason))

@@ -9,6 +9,7 @@ import snapshot_functions
 from people_help import CHILDREN, People, PlayedEngine, write_children
 from sqlmodel import select
 
+from agent.errors import Conflict
 from agent.functions import registry
 from agent.installation import Installation
 from agent.inventory import places
@@ -79,6 +80,25 @@ def test_the_status_is_what_it_was_and_nothing_deletes_the_account(
         assert refusal is not None and refusal.code == "not_offboarded"
         rows = {r.contact_id: r for r in session.exec(select(ContactOffboarding))}
         assert rows[people.john].retention_until is None and rows[people.max].retention_until is not None
+
+
+def test_nothing_goes_back_to_what_another_client_had(
+    any_installation: Installation, people: People, engine: PlayedEngine, directory: None
+) -> None:
+    """Max was moved: what was kept of Fabrikam's accounts is nothing for Contoso's systems."""
+    write_children(any_installation)
+    run = offboard(any_installation, engine, "max@fabrikam.example")
+    with any_installation.database.session() as session:
+        john, max_ = get(session, Contact, people.john), get(session, Contact, people.max)
+        fabrikam, max_.client_id, max_.location_id = max_.client_id, john.client_id, None
+        row = session.exec(select(ContactOffboarding).where(ContactOffboarding.run_id == run)).one().id
+    with pytest.raises(Conflict, match="moved to another client since: move the person back to Fabrikam first"):
+        draft_rollback(any_installation, run, actor="ann", reason="she stays")
+    with pytest.raises(Conflict, match="moved to another client"):
+        offboardings.draft_now(any_installation, [row], actor="ann")
+    with any_installation.database.session() as session:
+        get(session, Contact, people.max).client_id = fabrikam
+    assert draft_rollback(any_installation, run, actor="ann", reason="she stays").draft.targets
 
 
 def test_while_the_account_is_not_back_the_record_says_so(
