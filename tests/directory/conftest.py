@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import samba_peer as samba
 from cmdlet_peer import ActiveDirectory, DomainAccounts
-from peers import require
+from peers import kept_port, require
 from samba_peer import PASSWORD, ROOT_DN, Controller
 from wsman_peer import Peer
 
@@ -161,7 +161,7 @@ class Domain:
         """The credential of a client: its own service account, its own OU."""
         values = {
             "controllers": [self.controller.address], "username": f"{samba.DOMAIN}\\svc-{client.lower()}",
-            "ca_file": self.controller.ca_file, "base_dn": OU[client], "answer_seconds": 20, "connect_seconds": 5,
+            "ca_file": self.controller.ca_file, "base_dn": OU[client], "answer_seconds": 120, "connect_seconds": 60,
         }  # fmt: skip
         if self.remoting is not None:
             values |= {"controllers": [f"127.0.0.1:{self.remoting.peer.port}"], "way": "psrp"}
@@ -237,6 +237,13 @@ def remoting(dc: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         peer.accounts = DomainAccounts(module, passwords, file)
         yield Remoting(peer, module, static)
         module.close()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port on loopback at which nobody answers, kept so that nobody else takes it."""
+    with kept_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class CuttingProxy:
                 _record(client)
                 _reset(client)
                 return
-            with socket.create_connection(self.target, 10) as server:
+            with socket.create_connection(self.target, 60) as server:
                 cut = threading.Event()
                 back = threading.Thread(target=_pump, args=(server, client, cut), daemon=True)
                 back.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 REALM, DOMAIN, ROOT_DN = "CORP.EXAMPLE.TEST", "CORP", "DC=corp,DC=example,DC=test"
 PASSWORD = "Adm1n.Secret.Pw"
-TOOL_SECONDS = 120
+TOOL_SECONDS = 600
 _CONFIGURATION = """[global]
  netbios name = DC1
  realm = {realm}
@@ -153,7 +153,7 @@ def running(archive: Path, folder: Path, address: str) -> Iterator[Controller]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -162,12 +162,12 @@ def running(archive: Path, folder: Path, address: str) -> Iterator[Controller]:
 def _wait_until_ready(process: subprocess.Popen[bytes], address: str, folder: Path) -> None:
     """Ready when a TLS handshake is answered."""
     context = ssl.create_default_context(cafile=str(folder / "private/tls/ca.pem"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, (folder / "log/stdout").read_text()
         try:
             with (
-                socket.create_connection((address, 636), 2) as plain,
+                socket.create_connection((address, 636), 30) as plain,
                 context.wrap_socket(plain, server_hostname=address),
             ):
                 return

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import samba_peer as samba
 from cutting_proxy import cutting_proxy
-from peers import free_port
 
 from agent.errors import AccessDenied, CannotConnect, StepError
 from agent.functions import registry
@@ -180,8 +179,8 @@ def test_starttls_works_and_nothing_is_said_before_it(context: Make, domain: Dom
     assert context(encryption="starttls").call("ad.disable_account", account=user.mail).result["account_disabled"]
 
 
-def test_the_next_controller_is_asked_when_one_is_down(context: Make, domain: Domain) -> None:
-    user, down = domain.user("Next"), f"127.0.0.1:{free_port()}"
+def test_the_next_controller_is_asked_when_one_is_down(context: Make, domain: Domain, closed_port: int) -> None:
+    user, down = domain.user("Next"), f"127.0.0.1:{closed_port}"
     outcome = context(controllers=f"{down}, {domain.controller.address}").call("ad.disable_account", account=user.mail)
     assert outcome.result["controller"] == domain.controller.address
     with pytest.raises(CannotConnect) as unreachable:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import StepError
+from agent.functions.active_directory import attributes
 from agent.functions.active_directory.attributes import expiry_value
 from agent.model.runs import StepState
 
@@ -139,10 +140,15 @@ def test_direct_reports_are_cleared_where_nobody_takes_them(context: Make, domai
     assert report["manager"] is None
 
 
-def test_the_description_is_stamped_once_in_front_of_the_old_one(context: Make, domain: Domain) -> None:
+def test_the_description_is_stamped_once_in_front_of_the_old_one(
+    context: Make, domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
+    monkeypatch.setattr(attributes, "utcnow", lambda: now)
     made, leaver = context(), domain.user(NAME, description="Büro 7 ☃")
     first = made.call("ad.set_description", account=leaver.mail, text="Offboarded (Ä)").result["description"]
-    assert first == f"Offboarded (Ä) {datetime.now(UTC):%Y-%m-%d} | Büro 7 ☃"
+    assert first == "Offboarded (Ä) 2026-02-28 | Büro 7 ☃"
+    now += timedelta(seconds=2)
     assert made.call("ad.set_description", account=leaver.mail, text="Offboarded (Ä)").result["already"] is True
     assert (leaver["description"] or b"").decode() == first
     plain = made.call("ad.set_description", account=leaver.mail, text="x", dated=False, keep=False)

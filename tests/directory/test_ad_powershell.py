@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import samba_peer as samba
 from cmdlet_peer import ActiveDirectory, DomainAccounts, failure
-from peers import free_port, require_extra
+from peers import require_extra
 from psrpcore.types import PSSecureString
 from wsman_peer import Peer
 
@@ -124,8 +124,10 @@ def test_no_shell_is_left_behind(context: Make, domain: Domain, remoting: Remoti
     assert not remoting.peer.shells
 
 
-def test_a_wrong_password_is_tried_at_one_host_only(context: Make, domain: Domain, remoting: Remoting) -> None:
-    both = [f"127.0.0.1:{remoting.peer.port}", f"127.0.0.1:{free_port()}"]
+def test_a_wrong_password_is_tried_at_one_host_only(
+    context: Make, domain: Domain, remoting: Remoting, closed_port: int
+) -> None:
+    both = [f"127.0.0.1:{remoting.peer.port}", f"127.0.0.1:{closed_port}"]
     for order in (both, [both[1], both[0]]):
         made = context(controllers=order)
         assert made.given is not None
@@ -145,8 +147,10 @@ def test_an_unknown_authority_is_refused(context: Make, tmp_path: Path) -> None:
         assert refused.value.typed is not None and refused.value.typed.code == "certificate"
 
 
-def test_the_next_host_is_asked_when_one_is_down(context: Make, domain: Domain, remoting: Remoting) -> None:
-    user, down = domain.user("Next"), f"127.0.0.1:{free_port()}"
+def test_the_next_host_is_asked_when_one_is_down(
+    context: Make, domain: Domain, remoting: Remoting, closed_port: int
+) -> None:
+    user, down = domain.user("Next"), f"127.0.0.1:{closed_port}"
     up = f"127.0.0.1:{remoting.peer.port}"
     outcome = context(controllers=f"{down}, {up}").call("ad.disable_account", account=user.mail)
     assert outcome.result["controller"] == up

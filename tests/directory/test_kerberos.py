@@ -34,7 +34,7 @@ __all__ = ["certificates", "kind"]
 
 CONTOSO, FABRIKAM = f"svc-contoso@{REALM}", f"svc-fabrikam@{REALM}"
 SERVICE = f"host@{HOSTS['aes']}"
-BODY = Body("Do-It", "ps1", time_limit=30.0)
+BODY = Body("Do-It", "ps1", time_limit=120.0)
 Connect = Callable[..., Transport]
 
 
@@ -56,7 +56,7 @@ def connect(kind: str, realm: Realm) -> Iterator[Connect]:
     with ExitStack() as closing:
 
         def to(peer: Peer | Any, user: str = CONTOSO, password: str | None = PASSWORD, **options: Any) -> Transport:
-            given = {"tls": False, "auth": "kerberos", "kerberos_hostname": HOSTS["aes"], "open_seconds": 20, **options}
+            given = {"tls": False, "auth": "kerberos", "kerberos_hostname": HOSTS["aes"], "open_seconds": 90, **options}
             computer = {
                 "name": "PC1", "platform": "windows", "transport": kind, "address": "127.0.0.1", "port": peer.port,
                 "transport_options": given,
@@ -249,7 +249,7 @@ def test_two_clients_in_one_worker_see_nothing_of_each_other(
         failed: list[Exception] = []
 
         def work(peer: Peer, user: str, auth: str) -> None:
-            peer.handle("Do-It", lambda call: (call.output(str(together.wait(20) >= 0)), None)[1])
+            peer.handle("Do-It", lambda call: (call.output(str(together.wait(120) >= 0)), None)[1])
             collect = Collecting(tmp_path / user)
             try:
                 for _ in range(3):
