@@ -68,7 +68,7 @@ def test_a_body_is_ended_in_this_shell(program: str, package: str, end: str) -> 
             process.stdin.close()
         else:
             with start(program, package, end_command(process.pid, 1, windows=False)) as ending:
-                assert ending.wait(30) == 0
+                assert ending.wait(120) == 0
         wait_for(lambda: process.poll() is not None)
 
 
