@@ -80,6 +80,7 @@ def text_lines(document: Mapping[str, Any]) -> list[str]:
         ),
         f"Run {document['id']}: {document['state']}",
         one_line(f"Started by {document['started_by']}, {_span(document)}"),
+        *_waits(document),
         *_reasons(document),
     ]
     for key, title in titles_of(document).items():
@@ -178,6 +179,18 @@ def _mail(session: Session, root_id: str) -> list[dict[str, Any]]:
 def _span(document: Mapping[str, Any]) -> str:
     started, finished = moment_text(document["started_at"]), moment_text(document["finished_at"])
     return f"from {started or 'not started yet'} to {finished or 'not over yet'}"
+
+
+def _waits(document: Mapping[str, Any]) -> list[str]:
+    """Until when it waits and for what, as far as that is known."""
+    if document["waits_until"] is None:
+        return []
+    why = ""
+    if any(step["state"] == "waiting" and step["error"] for step in document["steps"]):
+        why = ": a step is tried again then"
+    elif document["target"]["kind"] == "computer":
+        why = ": the computer is offline, in maintenance or outside its hours; it is looked at again then"
+    return [f"Waits until {moment_text(document['waits_until'])}{why}"]
 
 
 def _reasons(document: Mapping[str, Any]) -> list[str]:

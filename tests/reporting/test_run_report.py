@@ -122,6 +122,21 @@ def test_a_run_that_has_not_started(installation: Installation, two_clients: Any
     assert "not started yet" in "\n".join(text_lines(document)) and "not started yet" in run_html(document)
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(None, "the computer is offline"), ({"type": "unreachable", "message": "refused"}, "a step is tried again then")],
+)
+def test_a_run_that_waits_says_until_when_and_for_what(
+    installation: Installation, two_clients: Any, story: Any, error: dict[str, str] | None, why: str
+) -> None:
+    root = story.run(
+        two_clients.contoso_computers[0], [("App", "waiting", error)], state="queued", finished_at=None,
+        not_before=datetime(2026, 3, 4, 12, 1, tzinfo=UTC),
+    )  # fmt: skip
+    lines = text_lines(document_of(installation, root))
+    assert [line for line in lines if why in line and line.startswith("Waits until 2026-03-04 12:01:00 UTC: ")]
+
+
 def test_the_text_names_everything_that_matters(installation: Installation, mixed: str) -> None:
     text = "\n".join(text_lines(document_of(installation, mixed)))
     for part in (
