@@ -16,6 +16,10 @@ zsh:zsh
 shellcheck:shellcheck
 chromium:chromium
 gcc:gcc
+jq:jq
+curl:curl
+sqlite3:sqlite3
+pdftotext:poppler-utils
 krb5-config:libkrb5-dev
 '
 PATH=$PATH:/usr/sbin:/sbin
