@@ -132,7 +132,7 @@ def _full_scans(plan: list[str]) -> list[str]:
 
     The parts for default rows begin with `extrafielddata` (id 0), which is empty; only then do they look at computers.
     """
-    aliases = ("SCAN c", "SCAN computers")
+    aliases = ("SCAN c", "SCAN p", "SCAN computers")
     guarded = 0
     found = []
     for step in plan:
