@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agent.functions.results import absent_names, cautions, unverified
 from agent.reporting.exit_view import View
-from agent.reporting.words import duration_text, moment_text, stamp_text, state_word, titles_of
+from agent.reporting.words import duration_text, moment_text, stamp_text, state_word, titles_of, unapplied
 
 
 def run_html(document: Mapping[str, Any]) -> str:
@@ -40,6 +40,7 @@ def _environment() -> Environment:
         "duration": duration_text,
         "absent": absent_names,
         "titles": titles_of,
+        "unapplied": unapplied,
         "unverified": unverified,
         "cautions": cautions,
     }

@@ -19,7 +19,7 @@ from agent.model.monitors import Alert
 from agent.model.places import Client
 from agent.model.runs import Plan, RunStep, ScriptRun, StepState
 from agent.model.tickets import Notification, Ticket, TicketComment
-from agent.reporting.words import NO_FALLBACK, moment_text, one_line, state_word, titles_of
+from agent.reporting.words import moment_text, one_line, state_word, titles_of, unapplied
 from agent.running.conditions import only_if
 from agent.running.tree import RunTree, load_tree
 
@@ -207,7 +207,7 @@ def _reasons(document: Mapping[str, Any]) -> list[str]:
         names = ", ".join(c["name"] for c in children["scripts"])
         lines.append(f"Child scripts: {names} ({children['reason']})")
     if fallback:
-        unused = " (not needed so far)" if document["finished_at"] is None else f" ({NO_FALLBACK})"
+        unused = " (not needed so far)" if document["finished_at"] is None else f" ({unapplied(document['state'])})"
         applied = "" if fallback["applied"] else unused
         lines.append(f"Failed Uninstall Process: {fallback['option'] or 'nothing selected'}{applied}")
     if document["fizzled"]:

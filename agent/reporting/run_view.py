@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.functions.results import ABSENT, UNVERIFIED, absent_names, cautions, unverified
 from agent.reporting.exit_view import Block, View
-from agent.reporting.words import NO_FALLBACK, duration_text, moment_text, state_word, titles_of
+from agent.reporting.words import duration_text, moment_text, state_word, titles_of, unapplied
 
 
 def view_of_run(run: Mapping[str, Any]) -> View:
@@ -54,7 +54,7 @@ def _reasons(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if children:
         yield "Child scripts", ", ".join(c["name"] for c in children["scripts"]) + f" ({children['reason']})"
     if fallback:
-        applied = "applied" if fallback["applied"] else NO_FALLBACK
+        applied = "applied" if fallback["applied"] else unapplied(run["state"])
         yield "Failed Uninstall Process", f"{fallback['option'] or 'nothing selected'} ({applied})"
     if run["cancelled_by"]:
         yield "Cancelled by", run["cancelled_by"]

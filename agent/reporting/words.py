@@ -9,9 +9,6 @@ from typing import Any
 from agent.functions.results import unverified
 from agent.services.tickets import one_line as _flat
 
-#: Why a run that is over followed no Failed Uninstall Process.
-NO_FALLBACK = "not applied: no child script failed"
-
 
 def one_line(text: object, *, indent: str = "") -> str:
     """Text that cannot move a terminal's cursor or begin a line of its own, behind an indent."""
@@ -42,6 +39,11 @@ def duration_text(started: str | None, finished: str | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def unapplied(state: str) -> str:
+    """Why a run that ended in a state followed no Failed Uninstall Process."""
+    return "not applied: " + ("the run was cancelled" if state == "cancelled" else "no child script failed")
 
 
 def result_titles(target_kind: str, *, verified: bool = True) -> dict[str, str]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from agent.access.principal import Permission, Principal
 from agent.model.base import utcnow
-from agent.reporting.words import result_titles
+from agent.reporting.words import result_titles, unapplied
 from agent.web.asking import STATIC, TEMPLATES, csrf_of, is_secure, session_token
 
 #: What was done, shown once on the next page.
@@ -154,5 +154,5 @@ def _environment() -> Environment:
         pretty=lambda value: json.dumps(value, ensure_ascii=False, indent=2, default=str),
         compact=lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True, default=str),
     )
-    environment.globals.update(asset=asset, with_query=with_query, result_titles=result_titles)
+    environment.globals.update(asset=asset, with_query=with_query, result_titles=result_titles, unapplied=unapplied)
     return environment

@@ -170,13 +170,37 @@ def test_a_step_that_succeeded_may_have_something_to_tell(
 ) -> None:
     root = story.run(two_clients.contoso_computers[0], [("App", "succeeded", None), ("Dedicated", "succeeded", None)])
     with installation.database.session() as session:
-        first, second = session.exec(select(RunStep).where(RunStep.root_id == root).order_by(col(RunStep.ordinal))).all()[:2]
+        first, second = session.exec(
+            select(RunStep).where(RunStep.root_id == root).order_by(col(RunStep.ordinal))
+        ).all()[:2]
         first.result = {"warning": "disable it <there>, too", "handover": {"sent_to": None, "reason": "no address"}}
         second.result = {"handover": {"sent_to": "jane@x.test"}}
     document = document_of(installation, root)
     text, page = "\n".join(text_lines(document)), run_html(document)
     assert "\n      disable it <there>, too\n      the password was not handed over: no address" in text
-    assert "disable it &lt;there&gt;, too" in page and page.count("not handed over") == text.count("not handed over") == 1
+    assert (
+        "disable it &lt;there&gt;, too" in page and page.count("not handed over") == text.count("not handed over") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "label", "said"),
+    [("succeeded", "succeeded", "no child script failed"), ("cancelled", "failed", "the run was cancelled")],
+)
+def test_why_no_failed_uninstall_process_was_followed(
+    installation: Installation, two_clients: Any, story: Any, state: str, label: str, said: str
+) -> None:
+    """After a cancellation nobody can say that nothing failed."""
+    root = story.run(
+        two_clients.contoso_computers[0],
+        [("App", label, None)],
+        state=state,
+        finished_at=datetime(2026, 3, 4, 13, tzinfo=UTC),
+    )
+    document = document_of(installation, root)
+    document["fallback"]["applied"] = False
+    for shown in ("\n".join(text_lines(document)), run_html(document), repr(view_of_run(document))):
+        assert f"not applied: {said}" in shown
 
 
 class Tags(HTMLParser):
