@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import graph_contract
 import pytest
+from certificates import self_signed
 from cryptography.hazmat.primitives.asymmetric import ec
-from tenant_certificate import self_signed
 from tenant_server import Server, running
 from tenant_state import TestTenant, make_tenant
 from tenant_state import User as CloudUser

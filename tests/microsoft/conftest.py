@@ -8,10 +8,10 @@ from typing import Any
 
 import graph_contract
 import pytest
+from certificates import self_signed
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from m365_context import UserContext
 from m365_runs import execute
-from tenant_certificate import self_signed
 from tenant_server import Server, running
 from tenant_state import TestTenant, make_tenant
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from certificates import self_signed
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from vendor_peer import VendorPeer, running
 
 from agent.installation import Installation
@@ -30,22 +26,8 @@ StartTwo = Callable[[type[V]], tuple[V, V]]
 @pytest.fixture(scope="session")
 def vendor_certificate(tmp_path_factory: pytest.TempPathFactory, keys_read_once: None) -> Path:
     """PEM with a certificate for 127.0.0.1 that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a vendor of the tests")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     file = tmp_path_factory.mktemp("vendors") / "server.pem"
-    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    file.write_text(self_signed(ec.generate_private_key(ec.SECP256R1())), encoding="ascii")
     return file
 
 
