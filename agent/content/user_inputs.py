@@ -173,7 +173,9 @@ class UserInputs(BaseModel):
         "", "Who gets forwarded mail; default: the delegate", cipp="Forward Email To", act=True
     )
     keep_copy: bool = _input(True, "Keep a copy of forwarded mail", cipp="Keep a copy of forwarded email")
-    forwarding_duration_days: Annotated[int, Field(ge=1, le=3650)] = _input(90, "Days until forwarding ends")
+    forwarding_duration_days: Annotated[int, Field(ge=1, le=3650)] = _input(
+        90, "Days until forwarding ends; it ends with the account when that is deleted earlier"
+    )
     disable_forwarding: bool = _input(False, "Take any forwarding away", act=True)
     out_of_office: Message = _input(
         "",

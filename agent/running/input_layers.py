@@ -222,6 +222,14 @@ def _derive(chosen: _Chosen, contractor_days: int | None) -> None:
         chosen.set(
             "offboarding_retention_days", values["onedrive_retention_days"], f"onedrive_retention_days ({files})"
         )
+    # Mail to an account that is deleted is forwarded no more: nobody is promised a longer time.
+    kept = values["offboarding_retention_days"]
+    if values["delete_after_retention"] and values["forwarding_duration_days"] > kept:
+        chosen.set(
+            "forwarding_duration_days",
+            kept,
+            f"offboarding_retention_days ({chosen.sources['offboarding_retention_days']})",
+        )
 
 
 def _check(values: Mapping[str, Any]) -> None:

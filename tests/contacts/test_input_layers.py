@@ -18,7 +18,7 @@ from agent.running.input_layers import CONFLICTS, DEFAULT, RECEIVERS, Layer, com
 FREE = [
     n for n, i in INPUTS.items()
     if not i.required and n not in RECEIVERS and n not in {s.name for pair in CONFLICTS for s in pair}
-    and n not in ("last_working_day", "offboarding_retention_days")
+    and n not in ("last_working_day", "offboarding_retention_days", "forwarding_duration_days")
 ]  # fmt: skip
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "checkbox": st.sampled_from([True, False, "1", "0", "yes", "no"]),
@@ -125,6 +125,17 @@ def test_an_account_is_kept_as_long_as_its_onedrive() -> None:
     }  # fmt: skip
     assert combine([given_]).values.offboarding_retention_days == 30
     assert combine([Layer("given", {"onedrive_retention_days": 30})]).values.offboarding_retention_days == 90
+
+
+def test_forwarding_is_promised_no_longer_than_the_account_is_kept() -> None:
+    short = {"offboarding_retention_days": 30, "forwarding_duration_days": 60}
+    found = combine([Layer("given", short)])
+    assert found.document()["forwarding_duration_days"] == {
+        "value": "30",
+        "source": "offboarding_retention_days (given)",
+    }
+    assert combine([Layer("given", {**short, "delete_after_retention": "0"})]).values.forwarding_duration_days == 60
+    assert combine([Layer("given", {"forwarding_duration_days": 60})]).values.forwarding_duration_days == 60
 
 
 @settings(max_examples=40, deadline=None)
