@@ -63,7 +63,7 @@ class ImportRefused(UsageError):
     def __init__(self, faults: list[ImportLineError], *, more: bool = False) -> None:
         self.faults = faults
         lines = [str(fault) for fault in faults] + (["there may be more faults"] if more else [])
-        super().__init__("nothing was imported:\n" + "\n".join(lines))
+        super().__init__("nothing was stored:\n" + "\n".join(lines))
 
 
 class NotFound(UsageError):

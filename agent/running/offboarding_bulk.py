@@ -38,7 +38,9 @@ def read_requests(session: Session, path: Path, common: Request, *, actor: str) 
         try:
             contact = check(session, request, actor=actor).contact
         except UsageError as error:
-            faults.append(ImportLineError(str(error), file=path, line=line, column=_column(str(error), row)))
+            column = _column(str(error), row)
+            reason = str(error).removeprefix("given: ").removeprefix(f"{column}: ")
+            faults.append(ImportLineError(reason, file=path, line=line, column=column))
             continue
         first = seen.setdefault(contact.contact_id or 0, line)
         if first != line:
