@@ -22,9 +22,11 @@ _BATCH_ROWS = 500
 #: Beside every function that the server itself calls volatile. `..._to_xml` take the name of any table as text.
 _FORBIDDEN = re.compile(r"pg_.*|dblink.*|lo_.*|.*_to_xml.*|set_config|repeat|lpad|rpad|information_schema|dbos")
 _VOLATILE_ALLOWED = ["random", "clock_timestamp"]
-#: No parallel workers and no compiling: both cost more than a monitor's query, and take processors from the runs.
+#: Times read the same whatever the zone of the server. No parallel workers and no compiling: both cost more than a monitor's
+#: query, and take processors from the runs.
 _LOCAL = {
-    "transaction_read_only": "on", "lock_timeout": "2s", "standard_conforming_strings": "on", "jit": "off", "max_parallel_workers_per_gather": "0",
+    "timezone": "UTC", "transaction_read_only": "on", "lock_timeout": "2s", "standard_conforming_strings": "on",
+    "jit": "off", "max_parallel_workers_per_gather": "0",
 }  # fmt: skip
 
 

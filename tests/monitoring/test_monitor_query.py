@@ -291,6 +291,20 @@ def test_settings_of_the_transaction_do_not_stay_in_the_pool(any_installation: I
         session.execute(text("UPDATE clients SET name = 'x' WHERE clientid = 0"))
 
 
+@postgresql_only
+def test_times_are_utc_whatever_the_zone_of_the_server(any_installation: Installation) -> None:
+    with any_installation.database.session() as session:
+        name = session.scalar(text("SELECT current_database()"))
+        session.execute(text(f"ALTER DATABASE {name} SET timezone = 'America/Los_Angeles'"))
+    # Connections that are open keep what they had.
+    any_installation.database.engine.dispose()
+    with any_installation.database.engine.connect() as connection:
+        assert connection.scalar(text("SHOW timezone")) == "America/Los_Angeles"
+    sql = "SELECT TIMESTAMPTZ '2026-11-22 05:00Z' AS at, CAST(TIMESTAMPTZ '2026-11-22 05:00Z' AS TEXT) AS said"
+    ((at, said),) = run_query(any_installation.database, Query(sql)).rows
+    assert (at.isoformat(), said) == ("2026-11-22T05:00:00+00:00", "2026-11-22 05:00:00+00")
+
+
 def test_a_trailing_semicolon_and_comments_are_accepted(any_installation: Installation) -> None:
     sql = "/* what it is for; */ SELECT 1 AS one, ';' AS two -- end; of it\n ; -- really\n ;"
     assert [tuple(r) for r in run_query(any_installation.database, Query(sql)).rows] == [(1, ";")]
